@@ -1,0 +1,39 @@
+"""`python -m ssvideo_core`: what needs no method."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from ssvideo_core.errors import EXIT_OK, EXIT_USER, SSVideoError
+
+USAGE = """usage: python -m ssvideo_core COMMAND [--help]
+
+  check-data     compare a data set on disk with what it should be
+  check-encoder  whether an installed method keeps the contract of an encoder"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE)
+        return EXIT_OK if words else EXIT_USER
+    try:
+        if words[0] == "check-data":
+            from ssvideo_core.commands import run_check_data
+
+            return run_check_data(words[1:], prog="ssvideo_core check-data")
+        if words[0] == "check-encoder":
+            from ssvideo_core.check_encoder import main as check_encoder
+
+            return check_encoder(words[1:])
+    except SSVideoError as error:
+        print(f"ssvideo_core {words[0]}: {error}", file=sys.stderr)
+        return EXIT_USER
+    print(f"no command '{words[0]}'\n{USAGE}", file=sys.stderr)
+    return EXIT_USER
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

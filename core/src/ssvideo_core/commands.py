@@ -1,0 +1,342 @@
+"""The subcommands every method has, built from its `Method`: `python -m NAME <subcommand>`.
+
+Flags are read before anything heavy is imported, so `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ssvideo_core import config as configs
+from ssvideo_core.config import option
+from ssvideo_core.errors import EXIT_OK, EXIT_USER, ConfigError, SSVideoError
+from ssvideo_core.methods import Method, PublishedWeights, resolve
+from ssvideo_core.recipes import DATA, find_recipe, load_recipes
+from ssvideo_core.views import ClipSpec, Samples
+
+
+def read_grid(text: str) -> tuple[int, int]:
+    """ "10x3" to (10, 3): clips over time, crops over space."""
+    temporal, _, spatial = text.partition("x")
+    if not (temporal.isdecimal() and spatial.isdecimal() and int(temporal) and int(spatial)):
+        raise ValueError(f"'{text}' is not of the form 10x3 (clips over time x crops)")
+    return int(temporal), int(spatial)
+
+
+def read_shard(text: str) -> tuple[int, int]:
+    """ "0/4" to (0, 4): this process and the number of processes."""
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise ValueError(f"'{text}' is not of the form 0/4 (this process / processes)")
+    return int(index), int(count)
+
+
+def read_options(text: str) -> dict[str, Any]:
+    """ "width=0.25,use_mlp=false" to a dictionary; values are JSON, or text."""
+    options: dict[str, Any] = {}
+    for item in text.split(","):
+        name, separator, value = item.partition("=")
+        if not separator or not name:
+            raise ValueError(f"'{item}' is not of the form name=value")
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    return options
+
+
+@dataclass(frozen=True)
+class Extract:
+    """Features of a folder or a list of videos.
+
+    An interrupted extraction goes on where it was when the same command is given again.
+    """
+
+    weights: str = option(help="published name, file, folder of a run, or 'random'")
+    videos: Path = option(help="folder of videos, or CSV with a column 'video'")
+    out: Path = option(help="folder for the features", operational=True)
+    modality: str = option("rgb", help="which encoder", choices=("rgb", "flow", "sound"))
+    views: tuple[int, int] = option((10, 3), help="clips x crops", read=read_grid, metavar="TxS")
+    frames: int | None = option(None, help="frames per clip instead of the encoder's own")
+    size: int | None = option(None, help="pixels per side instead of the encoder's own")
+    architecture: dict[str, Any] | None = option(
+        None, help="options of the network, for weights that do not tell", read=read_options
+    )
+    output: str = option("embedding", help="embedding, projection, logits or a layer's name")
+    keep: str = option("video", help="store one row a video or a view", choices=("video", "views"))
+    on_bad: str = option("skip", help="a video that cannot be read", choices=("skip", "raise"))
+    seed: int = option(0, help="of random weights")
+    device: str = option("cpu", help="where the network runs", operational=True)
+    batch_size: int = option(8, help="clips per step")
+    workers: int = option(0, help="processes that decode", operational=True)
+    shard: tuple[int, int] = option(
+        (0, 1), help="this process / processes", read=read_shard, metavar="I/N", operational=True
+    )
+    download: bool = option(False, help="fetch published weights if absent", operational=True)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Numbers from features: one Result per split and metric, printed and appended to a file."""
+
+    protocol: str = option(help="common-svm, common-retrieval, or one of the method's own")
+    features: Path = option(help="folder that `extract` made")
+    dataset: str = option("", help="hmdb51, ucf101 (their splits are built in) or your own name")
+    splits: tuple[str, ...] = option((), help="names of splits; all if absent", metavar="NAME")
+    split_files: Path | None = option(None, help="CSV or folder with your own splits")
+    out: Path | None = option(None, help="JSON lines to append to", operational=True)
+
+
+@dataclass(frozen=True)
+class CheckData:
+    """Compare a data set on disk with what it should be; exit 2 at a mismatch."""
+
+    videos: Path = option(help="root folder or CSV")
+    dataset: str = option("", help="hmdb51, ucf101, or nothing for your own videos")
+    decode: bool = option(True, help="open every video")
+    workers: int = option(0, help="processes that decode", operational=True)
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Between a published file and our safetensors; the direction is the target's ending."""
+
+    weights: str = option(help="published name or file")
+    out: Path = option(help="FILE.safetensors, or FILE.pth where the method writes it")
+    architecture: dict[str, Any] | None = option(
+        None, help="options of the network, for weights that do not tell", read=read_options
+    )
+
+
+@dataclass(frozen=True)
+class RunRecipe:
+    """Run a recipe on your data."""
+
+    data: str = option("", help="what the recipe's {data} stands for")
+    out: Path = option(Path("runs"), help="its output folder", operational=True)
+
+
+def main(method: Method, argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit code. User errors print one message and return 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    words = list(sys.argv[1:] if argv is None else argv)
+    commands = _commands()
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage(method, commands))
+        return EXIT_OK if words else EXIT_USER
+    if words[0] not in commands:
+        known = ", ".join(commands)
+        print(f"{method.name}: no command '{words[0]}'; there is {known}", file=sys.stderr)
+        return EXIT_USER
+    try:
+        return commands[words[0]](method, words[1:])
+    except SSVideoError as error:
+        print(f"{method.name} {words[0]}: {error}", file=sys.stderr)
+        return EXIT_USER
+
+
+Command = Callable[[Method, Sequence[str]], int]
+
+
+def _commands() -> Mapping[str, Command]:
+    return {
+        "describe": describe,
+        "extract": extract,
+        "evaluate": evaluate,
+        "recipes": recipes,
+        "check-data": check_data,
+        "convert": convert,
+    }
+
+
+def _usage(method: Method, commands: Mapping[str, Command]) -> str:
+    rows = [
+        f"  {name:<12}{(function.__doc__ or '').splitlines()[0]}"
+        for name, function in commands.items()
+    ]
+    start = f"usage: python -m {method.name} COMMAND [--help]\n\n{method.title}\n"
+    return "\n".join([start, *rows])
+
+
+def describe(method: Method, argv: Sequence[str]) -> int:
+    """What this method is: weights with their licences, protocols, recipes."""
+    parser = configs.make_parser(f"{method.name} describe", describe.__doc__ or "")
+    parser.add_argument("--json", action="store_true", help="for other programs")
+    flags = parser.parse_args(argv)
+    if flags.check_only:
+        return EXIT_OK
+    record = {**method.describe(), "recipes": list(load_recipes(method.name))}
+    if flags.json:
+        print(json.dumps(record, indent=1))
+        return EXIT_OK
+    print(f"{method.title}\narXiv {', '.join(method.arxiv)}; {method.framework}")
+    for weights in method.weights:
+        print(f"weights {weights.name}: {weights.address} (licence: {weights.licence})")
+    print(f"own protocols: {', '.join(method.protocols) or 'none'}")
+    print(f"recipes: {', '.join(record['recipes']) or 'none'}")
+    return EXIT_OK
+
+
+def extract(method: Method, argv: Sequence[str]) -> int:
+    """Features of a folder or a list of videos."""
+    config = configs.parse(Extract, argv, prog=f"{method.name} extract")
+    from ssvideo_core import extract as extraction
+    from ssvideo_core.source import open_source
+    from ssvideo_core.video import VideoIndex, default_index_path
+
+    published = _published(method, config.weights)
+    if published is not None:
+        print(f"{published.name}: licence of these weights: {published.licence}")
+    print(f"features: {config.out}")
+    source = open_source(config.videos, index=VideoIndex(default_index_path()))
+    for notice in source.notices:
+        print(notice)
+    encoder = method.load_encoder(
+        config.weights,
+        modality=config.modality,
+        architecture=config.architecture,
+        output=config.output,
+        device=config.device,
+        seed=config.seed,
+        download=config.download,
+    )
+    encoder.clip = override_clip(encoder.clip, frames=config.frames, size=config.size)
+    temporal, spatial = config.views
+    features = extraction.extract(
+        encoder,
+        source,
+        config.out,
+        request=_request(method, config),
+        temporal=temporal,
+        spatial=spatial,
+        keep=config.keep,
+        kind="scores" if config.output == "logits" else "features",
+        batch_size=config.batch_size,
+        workers=config.workers,
+        on_bad=config.on_bad,
+        shard=config.shard,
+    )
+    if features is None:
+        print(f"{config.out}: this process is done, others still have blocks to write")
+        return EXIT_OK
+    failed = len(features.failed)
+    print(f"{config.out}: {len(features.video_ids) - failed} videos, {failed} failed")
+    return EXIT_OK
+
+
+def _request(method: Method, config: Extract) -> dict[str, Any]:
+    return {
+        "method": method.name,
+        "weights": config.weights,
+        "backbone": method.backbones.get(config.modality, ""),
+        "version": method.version,
+        "architecture": config.architecture or {},
+        "output": config.output,
+        "seed": config.seed,
+    }
+
+
+def _published(method: Method, weights: str) -> PublishedWeights | None:
+    return next((record for record in method.weights if record.name == weights), None)
+
+
+def override_clip(clip: ClipSpec, *, frames: int | None, size: int | None) -> ClipSpec:
+    """`clip` with another number of frames or another side length in pixels.
+
+    Raises ConfigError where a clip of sound has neither.
+    """
+    if frames is not None:
+        if isinstance(clip.time, Samples):
+            raise ConfigError("--frames: a clip of sound has samples, not frames")
+        clip = replace(clip, time=replace(clip.time, num_frames=frames))
+    if size is not None:
+        if clip.pixels is None:
+            raise ConfigError("--size: a clip of sound has no pixels")
+        clip = replace(clip, pixels=replace(clip.pixels, size=size))
+    return clip
+
+
+def evaluate(method: Method, argv: Sequence[str]) -> int:
+    """Results of a protocol from extracted features."""
+    own = method.protocols.get(_protocol_name(argv))
+    if own is not None:
+        return int(resolve(f"{own}:main")(argv) or EXIT_OK)
+    config = configs.parse(Evaluate, argv, prog=f"{method.name} evaluate")
+    from ssvideo_core import protocols
+    from ssvideo_core.datasets.splits import find_splits
+    from ssvideo_core.features import open_features
+    from ssvideo_core.results import append_results
+
+    features = open_features(config.features)
+    splits = find_splits(config.dataset, names=config.splits, files=config.split_files)
+    for split in splits:
+        results = protocols.evaluate(config.protocol, features, split)
+        for result in results:
+            print(result.describe())
+        if config.out is not None:
+            append_results(config.out, results)
+    return EXIT_OK
+
+
+def _protocol_name(argv: Sequence[str]) -> str:
+    """The value of --protocol, read early: a method's own protocol has flags of its own."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--protocol", default="")
+    return str(parser.parse_known_args(argv)[0].protocol)
+
+
+def recipes(method: Method, argv: Sequence[str]) -> int:
+    """Ready-made command lines: list, show NAME, run NAME."""
+    words = list(argv)
+    if words[:1] == ["list"] or not words:
+        for recipe in load_recipes(method.name).values():
+            print(f"{recipe.name:<24}{recipe.about}")
+        return EXIT_OK
+    if words[0] not in ("show", "run") or len(words) < 2:
+        raise ConfigError("say 'recipes list', 'recipes show NAME' or 'recipes run NAME'")
+    recipe = find_recipe(method.name, words[1])
+    if words[0] == "show":
+        print(recipe.command_line(method.name))
+        return EXIT_OK
+    config = configs.parse(RunRecipe, words[2:], prog=f"{method.name} recipes run {recipe.name}")
+    if recipe.needs(DATA) and not config.data:
+        raise ConfigError(f"recipe '{recipe.name}' needs --data")
+    arguments = recipe.arguments(data=config.data, out=str(config.out))
+    print(recipe.command_line(method.name, data=config.data, out=str(config.out)))
+    if recipe.command in _commands():
+        return _commands()[recipe.command](method, arguments)
+    return int(resolve(f"{method.name}.{recipe.command}:main")(arguments) or EXIT_OK)
+
+
+def check_data(method: Method, argv: Sequence[str]) -> int:
+    """Compare a data set on disk with what it should be."""
+    return run_check_data(argv, prog=f"{method.name} check-data")
+
+
+def run_check_data(argv: Sequence[str], *, prog: str) -> int:
+    """`check-data` without a method."""
+    config = configs.parse(CheckData, argv, prog=prog)
+    from ssvideo_core.datasets.check import check_data as check
+
+    report = check(
+        config.dataset or None, config.videos, decode=config.decode, workers=config.workers
+    )
+    print(report)
+    return EXIT_OK if report.ok else EXIT_USER
+
+
+def convert(method: Method, argv: Sequence[str]) -> int:
+    """Write weights in another format, with what is needed to load them again."""
+    config = configs.parse(Convert, argv, prog=f"{method.name} convert")
+    if not method.convert:
+        raise ConfigError(f"{method.name} has no weights to convert")
+    resolve(method.convert)(config.weights, config.out, config.architecture)
+    print(config.out)
+    return EXIT_OK

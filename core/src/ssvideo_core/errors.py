@@ -1,0 +1,35 @@
+"""The errors a user can cause, and the exit codes of every command.
+
+Each message says what was found, what was expected, in which file, and what to do next.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_BUG = 1  # an uncaught exception, with its traceback
+EXIT_USER = 2  # an SSVideoError: one message, no traceback
+EXIT_REQUEUE = 75  # interrupted after a checkpoint; the scheduler should start the command again
+
+
+class SSVideoError(Exception):
+    """Base of all errors that are about the user's input, not about a bug."""
+
+
+class DataError(SSVideoError):
+    """A data set, list, split or feature folder is not what it should be."""
+
+
+class DecodeError(DataError):
+    """A video cannot be opened, or a wanted frame or sample cannot be decoded."""
+
+
+class WeightsError(SSVideoError):
+    """A weights file is absent, forbidden, damaged, or does not fit the network."""
+
+
+class ProtocolError(SSVideoError):
+    """An evaluation cannot be run as its protocol says."""
+
+
+class ConfigError(SSVideoError):
+    """A flag, a recipe or a configuration is wrong or contradicts another one."""

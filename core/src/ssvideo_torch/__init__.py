@@ -1,0 +1,1 @@
+"""What the PyTorch methods share; installed with `ssvideo-core[torch]`."""

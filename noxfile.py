@@ -1,0 +1,118 @@
+"""Everything that is run on this repository: `nox -l` lists it, `nox` passes or fails it.
+
+A package joins by existing: a folder whose pyproject.toml has `[tool.ssvideo] session`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+
+
+def find_packages() -> dict[str, str]:
+    """Session name to folder, core first: `{"core": "core", "gdt": "gdt_stica", ...}`."""
+    found = {}
+    for file in sorted(ROOT.glob("*/pyproject.toml")):
+        settings = tomllib.loads(file.read_text()).get("tool", {}).get("ssvideo", {})
+        if "session" in settings:
+            found[settings["session"]] = file.parent.name
+    return dict(sorted(found.items(), key=lambda item: item[0] != "core"))
+
+
+PACKAGES = find_packages()
+METHODS = [f for f in PACKAGES.values() if f not in ("core", "shared_eval")]
+IMPORTS = {"core": "ssvideo_core"}
+SIXTH_METHOD = "examples/sixth_method"
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "types", *(f"test-{name}" for name in PACKAGES), "test-all"]
+
+
+def install(session: nox.Session, *folders: str, extra: str = "") -> None:
+    """Install packages as a user would: built, not editable."""
+    session.install(*(f"./{folder}[{extra}]" if extra else f"./{folder}" for folder in folders))
+
+
+def pytest(session: nox.Session, *paths: str) -> None:
+    session.run("pytest", *paths, *session.posargs, env={"PYTHONSAFEPATH": "1"})
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format and lint; `nox -s lint -- --fix` mends what can be mended."""
+    session.install("ruff")
+    fix = "--fix" in session.posargs
+    session.run("ruff", "format", *([] if fix else ["--check"]), ".")
+    session.run("ruff", "check", *(["--fix"] if fix else []), ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types of every package's src."""
+    install(session, *PACKAGES.values())
+    session.install("mypy", "./core[torch]")
+    sources = [f"{folder}/src" for folder in PACKAGES.values()]
+    session.run("mypy", *sources, env={"MYPYPATH": os.pathsep.join(sources)})
+
+
+def add_test_session(name: str, folder: str) -> None:
+    """`test-NAME`: the package alone in a fresh environment, then its tests."""
+
+    @nox.session(name=f"test-{name}")
+    def test(session: nox.Session) -> None:
+        install(session, folder, extra="test")
+        session.run("python", "-P", "-c", f"import {IMPORTS.get(folder, folder)}")
+        pytest(session, f"{folder}/tests")
+
+
+for _name, _folder in PACKAGES.items():
+    add_test_session(_name, _folder)
+
+
+@nox.session(name="test-all")
+def test_all(session: nox.Session) -> None:
+    """All packages in one environment: the tests across packages, and core's again."""
+    install(session, *PACKAGES.values(), extra="test")
+    install(session, SIXTH_METHOD)
+    for folder in PACKAGES.values():
+        session.run("python", "-P", "-c", f"import {IMPORTS.get(folder, folder)}")
+    pytest(session, "tests", f"{SIXTH_METHOD}/tests", "core/tests")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The main job on the embedded videos: a table on the terminal and a page in demo/."""
+    install(session, *PACKAGES.values(), SIXTH_METHOD)
+    session.run("python", "examples/demo.py", *(session.posargs or ["--out", "demo"]))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Every benchmark of a package: `nox -s bench -- core`."""
+    folders = [folder for folder in PACKAGES.values() if folder in (session.posargs or [folder])]
+    install(session, *folders, extra="test")
+    for folder in folders:
+        for script in sorted(ROOT.glob(f"{folder}/benchmarks/*.py")):
+            session.run("python", str(script))
+
+
+@nox.session(name="docs-commands")
+def docs_commands(session: nox.Session) -> None:
+    """Run the READMEs' blocks tagged `bash run`; read the flags of those tagged `bash needs=`."""
+    install(session, *PACKAGES.values(), SIXTH_METHOD)
+    session.install("nox[uv]", "pip")
+    session.run("python", "tests/readme_commands.py")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Wheels of all packages in dist/."""
+    session.install("build[uv]")
+    for folder in PACKAGES.values():
+        session.run("python", "-m", "build", "--wheel", "--installer", "uv", "-o", "dist", folder)
