@@ -1,0 +1,209 @@
+"""Named tensors: selecting them from a checkpoint, comparing keys, fingerprint, safetensors."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssvideo_core.errors import WeightsError
+
+Shape = tuple[int, ...]
+SAFETENSORS_DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
+    "I16": "<i2", "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
+}  # fmt: skip
+CHECKSUM = "tensors_sha256"
+
+
+def select_tensors(
+    tree: Any,
+    *,
+    sections: Sequence[str] = ("state_dict", "model"),
+    strip: Sequence[str] = ("module.",),
+) -> dict[str, NDArray[Any]]:
+    """The arrays of a checkpoint by name.
+
+    tree: what `read_weights` returned. sections: the first of these that the top level has, as a
+    dict, holds the tensors; without one the top level itself does. Dicts inside it join their
+    names with "/"; values that are not arrays are left out. strip: removed from every name, at
+    its start and after each ".".
+    Raises WeightsError when there is no array, or two names become equal.
+    """
+    if not isinstance(tree, Mapping):
+        raise WeightsError(
+            f"the weights file holds a {type(tree).__name__}, expected named tensors"
+        )
+    section = next((s for s in sections if isinstance(tree.get(s), Mapping)), None)
+    found: dict[str, NDArray[Any]] = {}
+    for name, array in _arrays(tree if section is None else tree[section], ""):
+        for part in strip:
+            name = re.sub(rf"(^|\.){re.escape(part)}", r"\1", name)
+        if name in found:
+            raise WeightsError(f"two tensors are called '{name}' after removing {list(strip)}")
+        found[name] = array
+    if not found:
+        raise WeightsError(
+            f"no tensors in the weights file; looked in {list(sections)} and at the top level, "
+            f"which holds {[str(key) for key in tree][:10]}"
+        )
+    return found
+
+
+def _arrays(tree: Mapping[Any, Any], prefix: str) -> list[tuple[str, NDArray[Any]]]:
+    rows = []
+    for key, value in tree.items():
+        if isinstance(value, np.ndarray | np.generic):
+            rows.append((f"{prefix}{key}", np.asarray(value)))
+        elif isinstance(value, Mapping):
+            rows.extend(_arrays(value, f"{prefix}{key}/"))
+    return rows
+
+
+@dataclass(frozen=True)
+class KeyReport:
+    """How the tensors of a file fit a network; names are sorted.
+
+    wrong_shape: name to (shape in the file, shape in the network).
+    """
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    wrong_shape: Mapping[str, tuple[Shape, Shape]]
+
+    def __str__(self) -> str:
+        shapes = [
+            f"{name} (file {list(file)}, network {list(network)})"
+            for name, (file, network) in self.wrong_shape.items()
+        ]
+        rows = (
+            ("missing in the file", self.missing),
+            ("unknown to the network", self.unexpected),
+            ("of another shape", shapes),
+        )
+        lines = [f"{len(self.matched)} tensors match"]
+        for what, names in rows:
+            if names:
+                more = f", and {len(names) - 10} more" if len(names) > 10 else ""
+                lines.append(f"{len(names)} {what}: {', '.join(names[:10])}{more}")
+        return "\n".join(lines)
+
+    def require(self, *, allow_unexpected: bool = False) -> None:
+        """Raise WeightsError, with the report, unless file and network have the same tensors.
+
+        allow_unexpected: let the file hold further tensors. Beware: a deeper network's file then
+        fits a shallower one.
+        """
+        wrong = self.missing or self.wrong_shape or not self.matched
+        if wrong or (self.unexpected and not allow_unexpected):
+            raise WeightsError(
+                f"the weights do not fit the network: {self}\n"
+                "Choose the architecture the file was made for, or another file."
+            )
+
+
+def match_keys(
+    found: Mapping[str, NDArray[Any]], expected: Mapping[str, Shape], *, ignore: Sequence[str] = ()
+) -> KeyReport:
+    """Compare the tensors of a file with a network's names and shapes.
+
+    ignore: regular expressions; a name that one of them matches from its start is left out on
+    both sides.
+    """
+    ignored = [re.compile(pattern) for pattern in ignore]
+    names = {n for n in found.keys() | expected if not any(i.match(n) for i in ignored)}
+    both = sorted(names & found.keys() & expected.keys())
+    shapes = {name: (tuple(found[name].shape), tuple(expected[name])) for name in both}
+    wrong = {name: pair for name, pair in shapes.items() if pair[0] != pair[1]}
+    return KeyReport(
+        matched=tuple(name for name in both if name not in wrong),
+        missing=tuple(sorted(names - found.keys())),
+        unexpected=tuple(sorted(names - expected.keys())),
+        wrong_shape=wrong,
+    )
+
+
+def fingerprint(tensors: Mapping[str, NDArray[Any]]) -> str:
+    """sha256 (hex) over name, dtype, shape and little-endian bytes of the tensors, by name.
+
+    The same tensors have the same fingerprint in every container and on every machine.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.asarray(tensors[name])
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def write_safetensors(
+    path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
+) -> None:
+    """Write tensors and text metadata to `path`, which appears complete or not at all.
+
+    A checksum of the tensors is added to the metadata; `read_safetensors` verifies it. Raises
+    WeightsError for a dtype without a place in the format.
+    """
+    from safetensors.numpy import save_file
+
+    known = {np.dtype(code) for code in SAFETENSORS_DTYPES.values()}
+    arrays = {}
+    for name, value in tensors.items():
+        array = np.asarray(value)
+        if array.dtype.newbyteorder("<") not in known:
+            raise WeightsError(
+                f"{path}: tensor '{name}' has type {array.dtype}; it cannot be saved"
+            )
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        arrays[name] = np.ascontiguousarray(native).reshape(array.shape)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = {**metadata, CHECKSUM: fingerprint(arrays)}
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        unfinished = Path(folder) / path.name
+        save_file(arrays, unfinished, text)
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """The tensors (writable; bfloat16 as float32) and the metadata of a safetensors file.
+
+    Raises WeightsError when the file is absent, damaged, or fails the checksum that
+    `write_safetensors` stored.
+    """
+    from safetensors import SafetensorError, deserialize, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+        rows = deserialize(Path(path).read_bytes())  # type: ignore[no-untyped-call]
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a whole safetensors file ({error})") from error
+    tensors = {}
+    for name, row in rows:
+        if row["dtype"] not in SAFETENSORS_DTYPES:
+            raise WeightsError(f"{path}: tensor '{name}' has the unsupported type {row['dtype']}")
+        flat = np.frombuffer(row["data"], SAFETENSORS_DTYPES[row["dtype"]])
+        flat = widen_bfloat16(flat) if row["dtype"] == "BF16" else flat
+        tensors[name] = flat.reshape(row["shape"])
+    stored = metadata.pop(CHECKSUM, None)
+    if stored is not None and stored != fingerprint(tensors):
+        raise WeightsError(f"{path}: its tensors do not match their checksum; get the file again")
+    return tensors, metadata
+
+
+def widen_bfloat16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """bfloat16 values, given as their bits, as float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
