@@ -168,3 +168,8 @@ def test_tensors_are_converted() -> None:
     tensor = torch.tensor(WANT, requires_grad=True)
     assert difference(tensor, WANT, {"exact": True}) is None
     assert difference({"a": tensor[0]}, {"a": [1.0, -2.0]}, {"exact": True}) is None
+
+
+def test_documents_that_only_lack_or_only_have_more_members() -> None:
+    assert difference({"a": 1}, {"a": 1, "b": 2}, {"exact": True}) == "members 1 missing (b)"
+    assert difference({"a": 1, "c": 2}, {"a": 1}, {"exact": True}) == "members 1 extra (c)"

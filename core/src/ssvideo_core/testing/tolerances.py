@@ -99,8 +99,8 @@ def _document_difference(got: Any, want: Any, order: str | None) -> str | None:
             for what, keys in (("missing", missing), ("extra", extra), ("different", other))
             if keys
         ]
-        first = f"; {other[0]}: {got[other[0]]!r:.80} instead of {want[other[0]]!r:.80}"
-        return "members " + ", ".join(texts) + (first if other else "")
+        first = [f"; {key}: {got[key]!r:.80} instead of {want[key]!r:.80}" for key in other[:1]]
+        return "members " + ", ".join(texts) + "".join(first)
     return f"{got!r:.200} instead of {want!r:.200}"
 
 

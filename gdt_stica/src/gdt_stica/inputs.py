@@ -1,0 +1,52 @@
+"""What the networks see: clips and sound on the scales of the pre-training.
+
+Axes: B batch, T frames, S pixels per side, N samples, F filters.
+"""
+
+from __future__ import annotations
+
+import torch
+from ssvideo_core.views import ClipSpec, Pixels, Samples, Spread
+from ssvideo_torch.filterbank import log_filter_bank
+from ssvideo_torch.pixels import to_clips
+from torch import Tensor
+
+from gdt_stica.architecture import Architecture
+
+PIXEL_MEAN, PIXEL_STD = 0.45, 0.225
+ENERGY_MEAN, ENERGY_STD = 1.93, 17.89
+SOUND_RATE_HZ = 24_000
+
+
+def default_clip(architecture: Architecture, modality: str) -> ClipSpec:
+    """The input of the pre-training; of the fine-tuning for a fine-tuned network."""
+    if modality == "sound":
+        return ClipSpec("sound", Samples(SOUND_RATE_HZ, SOUND_RATE_HZ), None, "zeros")
+    if architecture.model == "finetune":
+        return ClipSpec("rgb", Spread(32, 32 / 30), Pixels(128, 128, 128), "repeat_last")
+    return ClipSpec("rgb", Spread(30, 1.0), Pixels(112, 112, 112), "repeat_last")
+
+
+def video_input(frames: Tensor, architecture: Architecture, device: torch.device) -> Tensor:
+    """uint8 (B, T, S, S, 3) to float32 (B, 3, T, S, S): (pixels / 255 - 0.45) / 0.225.
+
+    Only divided by 255 for networks that were trained with texts, as that training did.
+    """
+    if architecture.model == "vid_text_gdt":
+        return to_clips(frames, device=device)
+    return to_clips(frames, mean=PIXEL_MEAN, std=PIXEL_STD, device=device)
+
+
+def sound_input(sound: Tensor, architecture: Architecture, *, sample_rate_hz: int) -> Tensor:
+    """float32 (B, N) in [-1, 1] to log filter bank energies (B, 1, F, frames).
+
+    Samples are rounded to 16 bits first, as the original's decoder did: networks have seen noise
+    below half a step as silence (-36), where unrounded samples would give about 0.
+    """
+    steps = (sound.double() * 32768).round().clamp(-32768, 32767)
+    energies = log_filter_bank(
+        steps, sample_rate_hz=sample_rate_hz, num_filters=architecture.num_filters
+    )
+    if architecture.z_normalize:
+        energies = (energies - ENERGY_MEAN) / ENERGY_STD
+    return energies[:, None]

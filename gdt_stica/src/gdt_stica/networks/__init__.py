@@ -1,0 +1,1 @@
+"""The networks, with the parameter names of the published weights."""

@@ -1,0 +1,440 @@
+"""Files as the original programs write them, built from the key lists of its networks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from gdt_stica.architecture import Architecture
+from gdt_stica.checkpoints import convert, export, read_checkpoint
+from gdt_stica.model import AudioVisualGDT, build
+from ssvideo_core.errors import ConfigError, WeightsError
+from ssvideo_core.testing.fill import fill
+from ssvideo_core.views import ClipSpec, Pixels, Samples, Spread
+from torch import Tensor, nn
+
+from gdt_stica import load_encoder
+
+GOLDEN = Path(__file__).parent / "golden"
+PUBLISHED = "av_gdt__r2plus1d_18__resnet9__mlp"
+RGB = ClipSpec("rgb", Spread(2, 0.1), Pixels(16, 16, 16), "repeat_last")
+SOUND = ClipSpec("sound", Samples(2400, 24000), None, "zeros")
+CLIPS = {"rgb": RGB, "sound": SOUND}
+INPUTS = {
+    "rgb": np.random.default_rng(0).integers(0, 256, (2, 2, 16, 16, 3), dtype=np.uint8),
+    "sound": np.random.default_rng(0).uniform(-0.5, 0.5, (2, 2400)).astype(np.float32),
+}
+SMALL = Architecture(width=1 / 16)
+
+State = Mapping[str, Tensor]
+
+
+def listed_names(entry: str) -> dict[str, tuple[list[int], str]]:
+    """Name to shape and dtype of a published network."""
+    lists: dict[str, Any] = {}
+    for file in ("state_dict_keys.json", "finetune_state_dict_keys.json"):
+        lists |= json.loads((GOLDEN / file).read_text())
+    return lists[entry]
+
+
+def listed_state(entry: str) -> dict[str, Tensor]:
+    """The tensors of a key list; a value depends on the name alone."""
+    rows = listed_names(entry).items()
+    return {name: torch.from_numpy(fill(name, tuple(shape))) for name, (shape, _) in rows}
+
+
+def small_state(architecture: Architecture = SMALL) -> dict[str, Tensor]:
+    shapes = {k: tuple(v.shape) for k, v in build(architecture).state_dict().items()}
+    return {k: torch.from_numpy(fill(k, shape)) for k, shape in shapes.items()}
+
+
+class WarmUp:
+    """Its state holds a scheduler object, as the original's does."""
+
+    def __init__(self, scheduler: Any):
+        self.after_scheduler = scheduler
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"multiplier": 8, "total_epoch": 10, "after_scheduler": self.after_scheduler}
+
+
+def gdt_checkpoint(state: State, **flags: Any) -> dict[str, Any]:
+    """What the original GDT program passes to `torch.save`."""
+    weight = nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    weight.grad = torch.ones(2)
+    optimizer.step()
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [150, 175])
+    return {
+        "model": OrderedDict(state),
+        "optimizer": optimizer.state_dict(),
+        "lr_scheduler": WarmUp(scheduler).state_dict(),
+        "epoch": 151,
+        "args": argparse.Namespace(**{"lr": 0.01, "output_dir": "x", **flags}),
+    }
+
+
+def stica_checkpoint(state: State) -> dict[str, Any]:
+    """STiCA's program saves a DistributedDataParallel's names."""
+    prefixed = OrderedDict((f"module.{name}", t) for name, t in state.items())
+    return {"epoch": 151, "state_dict": prefixed, "optimizer": {"state": {}, "param_groups": []}}
+
+
+def save_legacy(content: Any, path: Path) -> None:
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+CONTAINERS: dict[str, tuple[Callable[[State], Any], Callable[[Any, Path], None], str]] = {
+    "zip": (gdt_checkpoint, torch.save, "w.pth"),
+    "legacy": (gdt_checkpoint, save_legacy, "w.pth"),
+    "module": (stica_checkpoint, torch.save, "w.pth.tar"),
+    "legacy-module": (stica_checkpoint, save_legacy, "checkpoint.pth.tar"),
+    "bare": (OrderedDict, torch.save, "w.bin"),
+    "module-inside": (
+        lambda s: {"model": {k.replace(".base.", ".module.base."): v for k, v in s.items()}},
+        torch.save,
+        "w.pth",
+    ),
+}
+
+
+def write(folder: Path, state: State, container: str = "zip") -> Path:
+    make, save, name = CONTAINERS[container]
+    path = folder / name
+    save(make(state), path)
+    return path
+
+
+def embed(weights: str | Path, modality: str, **options: Any) -> np.ndarray:
+    encoder = load_encoder(str(weights), modality=modality, clip=CLIPS[modality], **options)
+    return encoder.embed(INPUTS[modality])
+
+
+@torch.no_grad()
+def plain_features(
+    state: State, architecture: Architecture, modality: str
+) -> dict[str, np.ndarray]:
+    """Without any of the loader: PyTorch's own `load_state_dict` and `forward`."""
+    model = AudioVisualGDT(architecture).eval()
+    model.load_state_dict(state)
+    random = load_encoder(
+        "random", modality=modality, architecture=architecture.to_json(), clip=CLIPS[modality]
+    )
+    x = random._input(torch.from_numpy(INPUTS[modality]))
+    network = model.video_network if modality == "rgb" else model.audio_network
+    project = model.project_video if modality == "rgb" else model.project_sound
+    return {"embedding": network(x).numpy(), "projection": project(x).numpy()}
+
+
+@pytest.fixture(scope="module")
+def published_state() -> dict[str, Tensor]:
+    return listed_state(PUBLISHED)
+
+
+@pytest.fixture(scope="module")
+def weights_folder(tmp_path_factory: pytest.TempPathFactory, published_state: State) -> Path:
+    root = tmp_path_factory.mktemp("weights")
+    (root / "gdt_stica").mkdir()
+    torch.save(gdt_checkpoint(published_state), root / "gdt_stica" / "gdt_K400.pth")
+    return root
+
+
+@pytest.mark.parametrize("modality", ["rgb", "sound"])
+def test_published_weights_by_name_and_path_and_export(
+    modality, weights_folder, published_state, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("SSVIDEO_WEIGHTS", str(weights_folder))
+    named = load_encoder("gdt_K400", modality=modality, clip=CLIPS[modality])
+    assert named.published.licence == "CC-BY-NC 4.0"
+    assert named.architecture == Architecture()
+    assert named.feature_size == 512
+    want = plain_features(published_state, Architecture(), modality)
+    got = named.embed(INPUTS[modality])
+    np.testing.assert_array_equal(got, want["embedding"])
+
+    path = weights_folder / "gdt_stica" / "gdt_K400.pth"
+    legacy = tmp_path / "legacy.pth"
+    save_legacy(stica_checkpoint(published_state), legacy)
+    convert("gdt_K400", tmp_path / "k400.safetensors")
+    for other in (path, legacy, tmp_path / "k400.safetensors"):
+        encoder = load_encoder(str(other), modality=modality, clip=CLIPS[modality])
+        assert encoder.fingerprint == named.fingerprint
+        assert encoder.published is None
+        np.testing.assert_array_equal(encoder.embed(INPUTS[modality]), got)
+
+
+def test_absent_published_weights(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SSVIDEO_WEIGHTS", str(tmp_path))
+    with pytest.raises(WeightsError) as error:
+        load_encoder("gdt_IG65M")
+    for part in (
+        "https://dl.fbaipublicfiles.com/GDT/gdt_IG65M.pth",
+        str(tmp_path / "gdt_stica" / "gdt_IG65M.pth"),
+        "CC-BY-NC 4.0",
+    ):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("modality", ["rgb", "sound"])
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_containers(container: str, modality: str, tmp_path: Path) -> None:
+    path = write(tmp_path, small_state(), container)
+    for output, want in plain_features(small_state(), SMALL, modality).items():
+        np.testing.assert_array_equal(embed(path, modality, output=output), want)
+    assert read_checkpoint(str(path)).architecture == SMALL
+
+
+def test_half_precision_is_loaded_as_float32(tmp_path) -> None:
+    state = {k: t.half() if t.is_floating_point() else t for k, t in small_state().items()}
+    path = write(tmp_path, state)
+    want = plain_features({k: t.float() for k, t in state.items()}, SMALL, "rgb")
+    np.testing.assert_array_equal(embed(path, "rgb"), want["embedding"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"vid_base_arch": "r2plus1d_34"},
+        {"aud_base_arch": "resnet18"},
+        {"use_mlp": False},
+        {"vid_base_arch": "r2plus1d_34", "aud_base_arch": "resnet18", "use_mlp": False},
+        {"width": 0.25},
+    ],
+)
+def test_architecture_from_names_and_shapes(options, tmp_path) -> None:
+    architecture = Architecture(**{"width": 1 / 16, **options})
+    path = write(tmp_path, small_state(architecture))
+    assert read_checkpoint(str(path)).architecture == architecture
+    for modality in ("rgb", "sound"):
+        want = plain_features(small_state(architecture), architecture, modality)
+        np.testing.assert_array_equal(
+            embed(path, modality, output="projection"), want["projection"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("entry", "options"),
+    [
+        (
+            "av_gdt__r2plus1d_34__resnet9__linear",
+            {"vid_base_arch": "r2plus1d_34", "use_mlp": False},
+        ),
+        ("finetune_gdt__ucf101", {"model": "finetune", "num_classes": 101}),
+        ("finetune_gdt__hmdb51_bn", {"model": "finetune", "num_classes": 51, "use_bn": True}),
+        ("vid_text_gdt__r2plus1d_18__mlp__embedding50", {"model": "vid_text_gdt"}),
+    ],
+)
+def test_architecture_of_key_lists(entry: str, options: dict[str, Any], tmp_path: Path) -> None:
+    path = write(tmp_path, listed_state(entry))
+    checkpoint = read_checkpoint(str(path))
+    assert checkpoint.architecture == Architecture(**options)
+    encoder = load_encoder(str(path), clip=RGB)
+    assert encoder.embed(INPUTS["rgb"]).shape == (2, 512)
+
+
+@pytest.mark.parametrize(
+    "entry", ["finetune_gdt__ucf101", "vid_text_gdt__r2plus1d_18__mlp__embedding50"]
+)
+def test_no_sound_side(entry: str, tmp_path: Path) -> None:
+    names = listed_names(entry)
+    shapes = {name: (1,) if name.endswith("bias") else (64, 1) for name in names}
+    path = write(tmp_path, {name: torch.zeros(shape) for name, shape in shapes.items()})
+    with pytest.raises(ConfigError, match="have no sound side"):
+        load_encoder(str(path), modality="sound")
+
+
+def test_flags_in_the_file_tell_what_tensors_do_not(tmp_path) -> None:
+    flags = {"aud_spec_type": 7, "z_normalize": False, "norm_feat": False, "vid_base_arch": "wrong"}
+    path = tmp_path / "w.pth"
+    torch.save(gdt_checkpoint(small_state(), **flags), path)
+    want = Architecture(width=1 / 16, aud_spec_type=2, z_normalize=False, norm_feat=False)
+    assert read_checkpoint(str(path)).architecture == want
+    explicit = read_checkpoint(str(path), {"z_normalize": True})
+    assert explicit.architecture.z_normalize
+    assert explicit.architecture.aud_spec_type == 2
+    convert(str(path), tmp_path / "w.safetensors")
+    assert read_checkpoint(str(tmp_path / "w.safetensors")).architecture == want
+
+
+def test_heads_may_be_absent(tmp_path) -> None:
+    state = {k: t for k, t in small_state().items() if not k.startswith("mlp_")}
+    path = write(tmp_path, state)
+    want = plain_features(small_state(), SMALL, "rgb")
+    np.testing.assert_array_equal(embed(path, "rgb"), want["embedding"])
+    with pytest.raises(
+        WeightsError, match=r"needs the head 'mlp_v\.\*', which these weights do not"
+    ):
+        load_encoder(str(path), output="projection")
+    alone = load_encoder(str(path)).fingerprint
+    assert load_encoder(str(write(tmp_path, small_state()))).fingerprint != alone
+
+
+def test_one_side_may_be_absent(tmp_path) -> None:
+    state = {k: t for k, t in small_state().items() if not k.startswith(("video_", "mlp_v"))}
+    path = write(tmp_path, state)
+    want = plain_features(small_state(), SMALL, "sound")
+    np.testing.assert_array_equal(embed(path, "sound"), want["embedding"])
+    with pytest.raises(WeightsError, match=r"no tensor is called 'video_network.base.…'"):
+        load_encoder(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"video_network.base.layer3.1.conv2.1.bias": None},
+            r"1 missing in the file: .*layer3.1.conv2.1.bias",
+        ),
+        (
+            {"mlp_v.block_forward.8.bias": None},
+            r"1 missing in the file: mlp_v.block_forward.8.bias",
+        ),
+        ({"mlp_v.other": torch.zeros(2)}, r"1 unknown to the network: mlp_v.other"),
+        (
+            {"video_network.base.layer4.0.conv1.0.0.weight": torch.zeros(3, 16, 1, 3, 3)},
+            r"1 of another shape: .*\(file \[3, 16, 1, 3, 3\], network \[57, 16, 1, 3, 3\]\)",
+        ),
+        ({"video_network.base.stem.3.weight": None}, r"stem.3.weight' is absent"),
+    ],
+)
+def test_a_side_fits_or_is_refused(change, message, tmp_path) -> None:
+    state = {**small_state(), **change}
+    path = write(tmp_path, {k: t for k, t in state.items() if t is not None})
+    with pytest.raises(WeightsError, match=message) as error:
+        load_encoder(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_wrong_explicit_architecture(tmp_path) -> None:
+    path = write(tmp_path, small_state())
+    with pytest.raises(WeightsError, match=r"r2plus1d_34.*\n?.*missing in the file"):
+        load_encoder(str(path), architecture={"vid_base_arch": "r2plus1d_34"})
+
+
+def test_unknown_depth(tmp_path) -> None:
+    state = {k: t for k, t in small_state().items() if ".layer3.1." not in k}
+    with pytest.raises(
+        WeightsError,
+        match=r"layer1 to 4 have \[2, 2, 1, 2\] blocks; expected r2plus1d_18: \[2, 2, 2",
+    ):
+        load_encoder(str(write(tmp_path, state)))
+
+
+@pytest.mark.parametrize("entry", ["stica__layers2__mlp", "finetune_stica__ucf101"])
+def test_transformer_pooling_is_refused_by_name(entry: str, tmp_path: Path) -> None:
+    path = write(tmp_path, {name: torch.zeros(1) for name in listed_names(entry)})
+    with pytest.raises(WeightsError, match="a STiCA network whose transformer pools the video"):
+        load_encoder(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            lambda: torchvision.models.resnet18(weights=None).state_dict(),
+            r"names start with conv1.weight, bn1.weight, .* that can be read: model: av_gdt or",
+        ),
+        (lambda: {"epoch": 3}, "no tensors in the weights file"),
+        (lambda: [1, 2], "holds a list, expected named tensors"),
+    ],
+)
+def test_other_files(content, message, tmp_path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(content(), path)
+    with pytest.raises(WeightsError, match=message) as error:
+        load_encoder(str(path))
+    assert str(path) in str(error.value)
+
+
+class Hostile:
+    """Unpickling it with Python's own machinery would run a command."""
+
+    def __reduce__(self):
+        return os.system, ("touch hostile_was_here",)
+
+
+@pytest.mark.parametrize("save", [torch.save, save_legacy])
+def test_hostile_file_is_refused_and_not_run(save, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "w.pth"
+    save({**gdt_checkpoint(small_state()), "extra": Hostile()}, path)
+    with pytest.raises(WeightsError, match=r"names '?(posix|nt)\.system"):
+        load_encoder(str(path))
+    assert not (tmp_path / "hostile_was_here").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html><html>", b"\x80\x02}q\x00."])
+def test_damaged_files(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError) as error:
+        load_encoder(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_convert_both_ways(tmp_path) -> None:
+    entry = "vid_text_gdt__r2plus1d_18__mlp__embedding50"
+    state = listed_state(entry)
+    path = write(tmp_path, state)
+    convert(str(path), tmp_path / "a.safetensors")
+    convert(str(tmp_path / "a.safetensors"), tmp_path / "b.pth")
+    back = torch.load(tmp_path / "b.pth", weights_only=True)
+    assert back["epoch"] == 0
+    assert back["model"].keys() == state.keys()
+    assert all(torch.equal(back["model"][name], t) for name, t in state.items())
+    prints = {
+        load_encoder(str(p)).fingerprint
+        for p in (path, tmp_path / "a.safetensors", tmp_path / "b.pth")
+    }
+    assert len(prints) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "b.pth", "w.pth"]
+
+
+@pytest.mark.parametrize("name", ["x.ckpt", "x", "x.pth.tar"])
+def test_convert_refuses_other_endings(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path, small_state())
+    with pytest.raises(ConfigError, match=r"expected a name that ends in \.safetensors or \.pth"):
+        convert(str(path), tmp_path / name)
+
+
+def test_export_refuses_tensors_of_another_architecture(tmp_path) -> None:
+    state = {name: t.numpy() for name, t in small_state().items()}
+    with pytest.raises(WeightsError, match="of another shape"):
+        export(tmp_path / "a.safetensors", state, Architecture())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"architecture": "{"}, "metadata 'architecture' is not JSON"),
+        ({"clip": "[]"}, r"metadata 'clip' is \[\], expected an object"),
+        ({"clip": '{"rgb": {"modality": "rgb"}}'}, "metadata 'clip' is no ClipSpec"),
+    ],
+)
+def test_damaged_metadata(metadata, message, tmp_path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "a.safetensors"
+    save_file(small_state(), path, metadata)
+    with pytest.raises(WeightsError, match=message) as error:
+        load_encoder(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_safetensors_of_others(tmp_path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "a.safetensors"
+    save_file(small_state(), path)
+    want = plain_features(small_state(), SMALL, "rgb")
+    np.testing.assert_array_equal(embed(path, "rgb"), want["embedding"])
