@@ -1,7 +1,8 @@
 """Import each package before its tests.
 
-`--import-mode=importlib` names a test module after its folders: `gdt_stica.tests.test_model`. Without
-the package it would make an empty module `gdt_stica` out of the folder, and hide the real one.
+`--import-mode=importlib` names a test module after its folders: `gdt_stica.tests.test_model`.
+Without the package it would make an empty module `gdt_stica` out of the folder, and hide the real
+one.
 """
 
 import importlib

@@ -25,9 +25,13 @@ def find_packages() -> dict[str, str]:
 
 
 PACKAGES = find_packages()
-METHODS = [f for f in PACKAGES.values() if f not in ("core", "shared_eval")]
 IMPORTS = {"core": "ssvideo_core"}
 SIXTH_METHOD = "examples/sixth_method"
+DEMO = [
+    *("--methods", "sixth_method@none,gdt_stica@random", "--dataset", "embedded"),
+    *("--method-options", "gdt_stica=--architecture width=0.25", "--frames", "8", "--size", "56"),
+    *("--protocols", "common@2x1", "--splits", "1", "--papers", "all"),
+]
 
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -89,15 +93,16 @@ def test_all(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """The main job on the embedded videos: a table on the terminal and a page in demo/."""
     install(session, *PACKAGES.values(), SIXTH_METHOD)
-    session.run("python", "examples/demo.py", *(session.posargs or ["--out", "demo"]))
+    data = ["--data", "demo/data/videos/videos.csv", "--split-files", "demo/data/splits"]
+    session.run("python", "-m", "ssvideo_core.testing.synthetic", "--out", "demo/data")
+    session.run("python", "-m", "shared_eval", "run", *DEMO, *data, "--out", "demo/run")
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """Every benchmark of a package: `nox -s bench -- core`."""
-    folders = [folder for folder in PACKAGES.values() if folder in (session.posargs or [folder])]
-    install(session, *folders, extra="test")
-    for folder in folders:
+    install(session, *PACKAGES.values(), extra="test")
+    for folder in session.posargs or PACKAGES.values():
         for script in sorted(ROOT.glob(f"{folder}/benchmarks/*.py")):
             session.run("python", str(script))
 

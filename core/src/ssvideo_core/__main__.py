@@ -9,8 +9,7 @@ from ssvideo_core.errors import EXIT_OK, EXIT_USER, SSVideoError
 
 USAGE = """usage: python -m ssvideo_core COMMAND [--help]
 
-  check-data     compare a data set on disk with what it should be
-  check-encoder  whether an installed method keeps the contract of an encoder"""
+  check-data  compare a data set on disk with what it should be"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,20 +18,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(USAGE)
         return EXIT_OK if words else EXIT_USER
-    try:
-        if words[0] == "check-data":
-            from ssvideo_core.commands import run_check_data
-
-            return run_check_data(words[1:], prog="ssvideo_core check-data")
-        if words[0] == "check-encoder":
-            from ssvideo_core.check_encoder import main as check_encoder
-
-            return check_encoder(words[1:])
-    except SSVideoError as error:
-        print(f"ssvideo_core {words[0]}: {error}", file=sys.stderr)
+    if words[0] != "check-data":
+        print(f"no command '{words[0]}'\n{USAGE}", file=sys.stderr)
         return EXIT_USER
-    print(f"no command '{words[0]}'\n{USAGE}", file=sys.stderr)
-    return EXIT_USER
+    from ssvideo_core.commands import run_check_data
+
+    try:
+        return run_check_data(words[1:], prog="ssvideo_core check-data")
+    except SSVideoError as error:
+        print(f"ssvideo_core check-data: {error}", file=sys.stderr)
+        return EXIT_USER
 
 
 if __name__ == "__main__":

@@ -188,8 +188,9 @@ def extract(method: Method, argv: Sequence[str]) -> int:
     """Features of a folder or a list of videos."""
     config = configs.parse(Extract, argv, prog=f"{method.name} extract")
     from ssvideo_core import extract as extraction
+    from ssvideo_core.progress import ProgressLines
     from ssvideo_core.source import open_source
-    from ssvideo_core.video import VideoIndex, default_index_path
+    from ssvideo_core.video_index import VideoIndex, default_index_path
 
     published = _published(method, config.weights)
     if published is not None:
@@ -222,12 +223,15 @@ def extract(method: Method, argv: Sequence[str]) -> int:
         workers=config.workers,
         on_bad=config.on_bad,
         shard=config.shard,
+        progress=ProgressLines(),
     )
     if features is None:
         print(f"{config.out}: this process is done, others still have blocks to write")
         return EXIT_OK
-    failed = len(features.failed)
-    print(f"{config.out}: {len(features.video_ids) - failed} videos, {failed} failed")
+    info = features.info
+    done = info.videos - info.bad - info.no_sound
+    silent = f", {info.no_sound} without sound" if info.no_sound else ""
+    print(f"{config.out}: {done} of {info.videos} videos, {info.bad} failed{silent}")
     return EXIT_OK
 
 

@@ -139,8 +139,9 @@ def _value_type(hint: Any) -> tuple[Any, bool]:
     """The type of one value, and whether the flag takes several (tuple[int, ...])."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         (hint,) = (part for part in typing.get_args(hint) if part is not type(None))
-    if typing.get_origin(hint) is tuple:
-        return typing.get_args(hint)[0], True
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple and parts[-1] is Ellipsis:
+        return parts[0], True
     return hint, False
 
 

@@ -1,0 +1,170 @@
+"""The subcommands on a tiny method without a framework, on real videos."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from ssvideo_core import commands
+from ssvideo_core.errors import ConfigError
+from ssvideo_core.methods import Method, PublishedWeights
+from ssvideo_core.views import ClipSpec, Pixels, Samples, Spread
+
+MODULE = '''
+"""A method whose embedding is the mean colour."""
+import numpy as np
+from ssvideo_core.errors import WeightsError
+from ssvideo_core.views import ClipSpec, Pixels, Spread
+
+class MeanColour:
+    clip = ClipSpec("rgb", Spread(4, 1.0), Pixels(32, 32, 32), "repeat_last")
+    feature_size = 3
+    fingerprint = "0" * 64
+
+    def embed(self, clips):
+        return clips.mean(axis=(1, 2, 3), dtype=np.float64).astype(np.float32)
+
+def load_encoder(weights, **options):
+    if weights != "random":
+        raise WeightsError(f"{weights}: no such weights; say 'random'")
+    return MeanColour()
+'''
+RECIPE = """
+about = "one clip each"
+command = "extract"
+[flags]
+"--weights" = "random"
+"--views" = "1x1"
+"--videos" = "{data}"
+"--out" = "{out}/features"
+"""
+
+
+@pytest.fixture
+def method(tmp_path: Path, monkeypatch) -> Method:
+    folder = tmp_path / "packages" / "mean_colour"
+    (folder / "recipes").mkdir(parents=True)
+    (folder / "__init__.py").write_text(MODULE)
+    (folder / "recipes" / "quick.toml").write_text(RECIPE)
+    monkeypatch.syspath_prepend(folder.parent)
+    monkeypatch.setenv("SSVIDEO_CACHE", str(tmp_path / "cache"))
+    sys.modules.pop("mean_colour", None)
+    return Method(
+        name="mean_colour",
+        title="Mean colour",
+        arxiv=(),
+        framework="numpy",
+        encoder="mean_colour:load_encoder",
+        backbones={"rgb": "mean"},
+        weights=(PublishedWeights("paper", "https://x/w.pth", "w.pth", "CC-BY-NC 4.0"),),
+    )
+
+
+@pytest.fixture
+def videos(tmp_path: Path, clips: Path) -> Path:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in ("odd_321x241_vp9.mp4", "rotated90_nasa.mp4"):
+        shutil.copy(clips / name, folder)
+    return folder
+
+
+def test_usage_names_every_command(method: Method, capsys) -> None:
+    assert commands.main(method, ["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in ("describe", "extract", "evaluate", "recipes", "check-data", "convert"):
+        assert f"\n  {name} " in shown
+    assert commands.main(method, []) == 2
+    assert commands.main(method, ["extrakt"]) == 2
+    assert "no command 'extrakt'; there is describe, extract" in capsys.readouterr().err
+
+
+def test_describe(method: Method, capsys) -> None:
+    assert commands.main(method, ["describe", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["name"] == "mean_colour"
+    assert record["recipes"] == ["quick"]
+    assert commands.main(method, ["describe"]) == 0
+    assert "paper: https://x/w.pth (licence: CC-BY-NC 4.0)" in capsys.readouterr().out
+
+
+def test_extract_writes_features(method: Method, videos: Path, tmp_path: Path, capsys) -> None:
+    from ssvideo_core.features import open_features
+
+    words = ["--weights", "random", "--videos", str(videos), "--out", str(tmp_path / "f")]
+    assert commands.main(method, ["extract", *words, "--views", "2x1", "--size", "16"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"features: {tmp_path / 'f'}"
+    assert lines[-1] == f"{tmp_path / 'f'}: 2 of 2 videos, 0 failed"
+    ids, values = open_features(tmp_path / "f").matrix()
+    assert ids == ["odd_321x241_vp9.mp4", "rotated90_nasa.mp4"]
+    assert values.shape == (2, 3)
+
+
+def test_user_errors_are_one_message(method: Method, videos: Path, tmp_path: Path, capsys) -> None:
+    words = ["--weights", "best", "--videos", str(videos), "--out", str(tmp_path / "f")]
+    assert commands.main(method, ["extract", *words]) == 2
+    assert "mean_colour extract: best: no such weights" in capsys.readouterr().err
+    words = ["--weights", "random", "--videos", str(tmp_path / "none"), "--out", str(tmp_path)]
+    assert commands.main(method, ["extract", *words]) == 2
+    assert str(tmp_path / "none") in capsys.readouterr().err
+
+
+def test_recipes(method: Method, videos: Path, tmp_path: Path, capsys) -> None:
+    assert commands.main(method, ["recipes", "list"]) == 0
+    assert "one clip each" in capsys.readouterr().out
+    assert commands.main(method, ["recipes", "show", "quick"]) == 0
+    assert "python -m mean_colour extract --weights random" in capsys.readouterr().out
+    run = ["recipes", "run", "quick", "--data", str(videos), "--out", str(tmp_path / "run")]
+    assert commands.main(method, run) == 0
+    assert (tmp_path / "run" / "features" / "features.json").exists()
+    assert commands.main(method, ["recipes", "run", "quick"]) == 2
+    assert "needs --data" in capsys.readouterr().err
+    assert commands.main(method, ["recipes", "play"]) == 2
+
+
+def test_check_data(method: Method, clips: Path, videos: Path, capsys) -> None:
+    assert commands.main(method, ["check-data", "--videos", str(videos)]) == 0
+    shutil.copy(clips / "broken" / "zero_bytes.mp4", videos)
+    assert commands.main(method, ["check-data", "--videos", str(videos)]) == 2
+    assert "zero_bytes.mp4" in capsys.readouterr().out
+
+
+def test_convert_needs_weights(method: Method, tmp_path: Path, capsys) -> None:
+    words = ["convert", "--weights", "w.pth", "--out", str(tmp_path / "w.safetensors")]
+    assert commands.main(method, words) == 2
+    assert "no weights to convert" in capsys.readouterr().err
+
+
+def test_override_clip() -> None:
+    rgb = ClipSpec("rgb", Spread(30, 1.0), Pixels(112, 112, 112), "repeat_last")
+    assert commands.override_clip(rgb, frames=None, size=None) == rgb
+    small = commands.override_clip(rgb, frames=8, size=56)
+    assert small == ClipSpec("rgb", Spread(8, 1.0), Pixels(112, 112, 56), "repeat_last")
+    sound = ClipSpec("sound", Samples(24000, 24000), None, "zeros")
+    with pytest.raises(ConfigError, match="--frames"):
+        commands.override_clip(sound, frames=8, size=None)
+    with pytest.raises(ConfigError, match="--size"):
+        commands.override_clip(sound, frames=None, size=56)
+
+
+@pytest.mark.parametrize("text", ["", "10", "0x3", "ax3", "10x-1"])
+def test_views_form(text: str) -> None:
+    with pytest.raises(ValueError, match="10x3"):
+        commands.read_grid(text)
+
+
+@pytest.mark.parametrize("text", ["", "4/4", "a/b", "1"])
+def test_shard_form(text: str) -> None:
+    with pytest.raises(ValueError, match="0/4"):
+        commands.read_shard(text)
+
+
+def test_options() -> None:
+    wanted = {"width": 0.25, "use_mlp": False, "video": "r2plus1d_34"}
+    assert commands.read_options("width=0.25,use_mlp=false,video=r2plus1d_34") == wanted
+    with pytest.raises(ValueError, match="name=value"):
+        commands.read_options("width")
