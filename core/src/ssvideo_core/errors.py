@@ -23,6 +23,10 @@ class DecodeError(DataError):
     """A video cannot be opened, or a wanted frame or sample cannot be decoded."""
 
 
+class NoSoundError(DecodeError):
+    """Sound is wanted of a video without a sound stream. The message contains "no sound"."""
+
+
 class WeightsError(SSVideoError):
     """A weights file is absent, forbidden, damaged, or does not fit the network."""
 

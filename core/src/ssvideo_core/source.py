@@ -1,0 +1,92 @@
+"""Where videos come from: folders and lists behind one small interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ssvideo_core.errors import DataError
+from ssvideo_core.formats import class_folders, video_lists
+from ssvideo_core.video import probe, read_views
+from ssvideo_core.video_index import VideoIndex
+from ssvideo_core.views import Clip, VideoEntry, VideoInfo, View
+
+__all__ = ["VideoEntry", "VideoFiles", "VideoSource", "open_source"]
+
+
+class VideoSource(Protocol):
+    """Videos by number, 0 to len - 1. Picklable: each process opens what it needs itself."""
+
+    def __len__(self) -> int: ...
+
+    def entry(self, index: int) -> VideoEntry: ...
+
+    def info(self, index: int) -> VideoInfo:
+        """Facts without pixels. Raises DecodeError."""
+        ...
+
+    def read(self, index: int, views: Sequence[View]) -> list[Clip]:
+        """One clip a view; the file is opened once. Raises DecodeError."""
+        ...
+
+
+class VideoFiles:
+    """A VideoSource over files below one root; the id of a video is its path from there.
+
+    index: where facts are kept between runs; None probes a file whenever another one was asked for
+    in between. notices: what a user should be told of how the videos were found.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        entries: Sequence[VideoEntry],
+        *,
+        index: VideoIndex | None = None,
+        notices: Sequence[str] = (),
+    ) -> None:
+        self.root = root
+        self.notices = list(notices)
+        self._entries = list(entries)
+        self._index = index
+        self._latest: tuple[int, VideoInfo] | None = None
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def entry(self, index: int) -> VideoEntry:
+        return self._entries[index]
+
+    def path(self, index: int) -> Path:
+        return self.root / self._entries[index].video_id
+
+    def info(self, index: int) -> VideoInfo:
+        latest = self._latest
+        if latest is None or latest[0] != index:
+            find = probe if self._index is None else self._index.info
+            latest = self._latest = index, find(self.path(index), self._entries[index].video_id)
+        return latest[1]
+
+    def read(self, index: int, views: Sequence[View]) -> list[Clip]:
+        return read_views(self.path(index), self.info(index), views)
+
+
+def open_source(
+    path: Path, *, root: Path | None = None, index: VideoIndex | None = None
+) -> VideoFiles:
+    """A folder (`formats.class_folders`) or a CSV list (`formats.video_lists`) of videos.
+
+    root: what the paths of a list start from, the list's own folder unless given. index: where
+    facts of files are kept between runs. No video is opened. Raises DataError when `path` is
+    neither, and as the formats do.
+    """
+    if path.is_dir():
+        entries, notices = class_folders.scan(path)
+        return VideoFiles(path, entries, index=index, notices=notices)
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        found = "is a file of another kind" if path.exists() else "does not exist"
+        raise DataError(f"{path} {found}; expected a folder of videos or a list of them (.csv)")
+    root = path.parent if root is None else root
+    entries, notices = video_lists.read_list(path, root)
+    return VideoFiles(root, entries, index=index, notices=notices)
