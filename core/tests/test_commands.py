@@ -121,9 +121,27 @@ def test_recipes(method: Method, videos: Path, tmp_path: Path, capsys) -> None:
     run = ["recipes", "run", "quick", "--data", str(videos), "--out", str(tmp_path / "run")]
     assert commands.main(method, run) == 0
     assert (tmp_path / "run" / "features" / "features.json").exists()
+    assert "--views 1x1" in (tmp_path / "run" / "command.txt").read_text()
+    assert commands.main(method, run) == 0
+    assert commands.main(method, [*run, "--", "--views", "2x1"]) == 2
+    assert "was made with other settings" in capsys.readouterr().err
     assert commands.main(method, ["recipes", "run", "quick"]) == 2
     assert "needs --data" in capsys.readouterr().err
     assert commands.main(method, ["recipes", "play"]) == 2
+
+
+def test_a_recipe_has_a_folder_for_each_setting(
+    method: Method, videos: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = ["recipes", "run", "quick", "--data", str(videos)]
+    assert commands.main(method, run) == 0
+    assert commands.main(method, [*run, "--", "--views", "2x1"]) == 0
+    folders = sorted((tmp_path / "runs").iterdir())
+    assert len(folders) == 2
+    for folder in folders:
+        assert folder.name.startswith("quick-")
+        assert (folder / "features" / "features.json").exists()
 
 
 def test_check_data(method: Method, clips: Path, videos: Path, capsys) -> None:

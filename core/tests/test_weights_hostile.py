@@ -84,11 +84,11 @@ PAYLOADS: dict[str, tuple[bytes, str]] = {
     ),
     "newobj_ex with keywords": (
         b"\x80\x04" + stack_global("collections", "OrderedDict") + b")}" + short("a") + b"Ns\x92.",
-        "an object with keyword arguments",
+        "the opcode NEWOBJ_EX",
     ),
     "newobj_ex with a number": (
         b"\x80\x04" + stack_global("collections", "OrderedDict") + b"K\x01}\x92.",
-        "it calls collections.OrderedDict",
+        "the opcode NEWOBJ_EX",
     ),
     "build setstate": (
         b"csite\nQuitter\n)\x81}" + text("__setstate__") + b"cos\nsystem\nsb.",
@@ -126,6 +126,10 @@ PAYLOADS: dict[str, tuple[bytes, str]] = {
     "code through encode": (
         b"c_codecs\nencode\n" + text(COMMAND) + text("rot13") + b"\x86R.",
         "_codecs.encode is used for something else than bytes",
+    ),
+    "device with a long name": (
+        b"ctorch\ndevice\n" + text("x" * 1000) + b"\x85R.",
+        "torch.device is made from something else",
     ),
     "device with an object": (b"ctorch\ndevice\n\x8c\x01x]\x86R.", "torch.device"),
 }
@@ -240,7 +244,12 @@ def test_the_other_pickles_of_a_legacy_file(
 
 def nested_shared(levels: int) -> bytes:
     """A tuple of the same tuple twice, again and again: 2 ** levels nodes as a tree."""
-    return b")" + b"2\x86" * levels
+    return b")" + b"q\x00h\x00\x86" * levels
+
+
+def dtype_bytes(code: str, state: bytes = b"(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xff") -> bytes:
+    start = b"cnumpy\ndtype\n" + text(code) + b"\x89\x88\x87R"
+    return start + state + b"J\xff\xff\xff\xffK\x00tb"
 
 
 MANY = 300_000
@@ -253,7 +262,7 @@ BOMBS: dict[str, tuple[bytes, str]] = {
     "marks": (b"(" * MANY + b".", "larger than any known weights file"),
     "stack": (b"N" * MANY + b".", "larger than any known weights file"),
     "memo reads": (b"Nq\x00" + b"h\x00" * MANY + b".", "larger than any known weights file"),
-    "duplicates": (b"N" + b"20" * MANY + b".", "rearranges its stack"),
+    "duplicates": (b"N" + b"20" * MANY + b".", "the opcode DUP"),
     "contains itself": (b"]q\x00h\x00a.", "it contains itself"),
     "integer": (b"\x8b" + struct.pack("<i", 100_000) + b"\x01" * 100_000 + b".", "799993 bits"),
     "integer in text": (b"L" + b"9" * 100_000 + b"L\n.", "damaged or cut off"),
@@ -273,6 +282,22 @@ BOMBS: dict[str, tuple[bytes, str]] = {
     "no mark": (b"Nt.", "a mark is missing"),
     "odd items": (b"}(NNNu.", "a key has no value"),
     "append to a dict": (b"}Na.", "the top of its stack is not a list"),
+    "array type of shared tuples": (
+        b"cnumpy\ndtype\n" + nested_shared(60) + b"\x85R.", "is not a plain number or text"
+    ),
+    "complex keys": (
+        b"}cnumpy.core.multiarray\nscalar\n" + dtype_bytes("c8")
+        + b"C\x08" + bytes(8) + b"\x86RNs.",
+        "uses a complex64 as a key",
+    ),
+    "tuple keys": (b"}K\x01K\x02\x86Ns.", "uses a tuple as a key"),
+    "many arguments": (
+        b"(" + b"N" * 1000 + b"tq\x000" + b"ctorch._utils\n_rebuild_parameter\nh\x00R.",
+        "it calls torch._utils._rebuild_parameter",
+    ),
+    "deep by sharing": (b"]()q\x00" + b"h\x00\x85q\x00" * 300 + b"e.",
+        "nested deeper than 100 levels",
+    ),
     "no end": (b"N", "damaged or cut off"),
     "unknown opcode": (b"\xff.", "damaged or cut off"),
     "array without state": (
@@ -294,11 +319,6 @@ def test_bombs_are_refused(bomb: str, container: str, tmp_path: Path) -> None:
 def test_a_memo_index_costs_nothing(tmp_path: Path) -> None:
     path = as_pickle(b"}r\xff\xff\xff\xff.", tmp_path / "weights")
     assert read_weights(path) == {}
-
-
-def dtype_bytes(code: str, state: bytes = b"(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xff") -> bytes:
-    start = b"cnumpy\ndtype\n" + text(code) + b"\x89\x88\x87R"
-    return start + state + b"J\xff\xff\xff\xffK\x00tb"
 
 
 def array_bytes(shape: bytes, dtype: bytes, raw: bytes) -> bytes:
@@ -393,6 +413,7 @@ TENSORS: dict[str, tuple[bytes, str]] = {
     ),
     "bare storage": (b"\x80\x02" + storage_id() + b"Q.", "a bare Storage is left over"),
     "foreign id": (b"\x80\x02" + text("module") + b"Q.", "refers to 'module', expected a storage"),
+    "id of shared tuples": (nested_shared(60) + b"Q.", "expected a storage"),
     "text id": (b"Pmodule\n.", "refers to 'module', expected a storage"),
 }
 

@@ -15,10 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from ssvideo_core import config as configs
+from ssvideo_core import runs
 from ssvideo_core.config import option
 from ssvideo_core.errors import EXIT_OK, EXIT_USER, ConfigError, SSVideoError
 from ssvideo_core.methods import Method, PublishedWeights, resolve
-from ssvideo_core.recipes import DATA, find_recipe, load_recipes
+from ssvideo_core.recipes import (
+    DATA,
+    OUT,
+    Recipe,
+    find_recipe,
+    load_recipes,
+    module_and_arguments,
+)
 from ssvideo_core.views import ClipSpec, Samples
 
 
@@ -117,10 +125,18 @@ class Convert:
 
 @dataclass(frozen=True)
 class RunRecipe:
-    """Run a recipe on your data."""
+    """Run a recipe on your data. Flags after `--` are added to the recipe's, and win."""
 
     data: str = option("", help="what the recipe's {data} stands for")
-    out: Path = option(Path("runs"), help="its output folder", operational=True)
+    out: Path | None = option(None, help="its folder (default: runs/RECIPE-DIGEST)")
+
+
+@dataclass(frozen=True)
+class RecordedRecipe:
+    """What a run folder remembers of a recipe; `{out}` stays open, so a folder may be moved."""
+
+    recipe: str
+    arguments: tuple[str, ...]
 
 
 def main(method: Method, argv: Sequence[str] | None = None) -> int:
@@ -309,11 +325,21 @@ def recipes(method: Method, argv: Sequence[str]) -> int:
     if words[0] == "show":
         print(recipe.command_line(method.name))
         return EXIT_OK
-    config = configs.parse(RunRecipe, words[2:], prog=f"{method.name} recipes run {recipe.name}")
+    end = words.index("--") if "--" in words else len(words)
+    own, further = words[2:end], words[end + 1 :]
+    config = configs.parse(RunRecipe, own, prog=f"{method.name} recipes run {recipe.name}")
+    return _run_recipe(method, recipe, config, further)
+
+
+def _run_recipe(method: Method, recipe: Recipe, config: RunRecipe, further: list[str]) -> int:
     if recipe.needs(DATA) and not config.data:
         raise ConfigError(f"recipe '{recipe.name}' needs --data")
-    arguments = recipe.arguments(data=config.data, out=str(config.out))
-    print(recipe.command_line(method.name, data=config.data, out=str(config.out)))
+    record = RecordedRecipe(recipe.name, (*recipe.arguments(data=config.data, out=OUT), *further))
+    out = config.out or runs.run_folder(Path("runs"), recipe.name, record)
+    words = module_and_arguments(method.name, recipe.command)
+    arguments = [word.replace(OUT, str(out)) for word in record.arguments]
+    print(f"run: {out}")
+    runs.start_run(out, record, ["python", "-m", *words, *arguments])
     if recipe.command in _commands():
         return _commands()[recipe.command](method, arguments)
     return int(resolve(f"{method.name}.{recipe.command}:main")(arguments) or EXIT_OK)

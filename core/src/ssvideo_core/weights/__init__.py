@@ -18,14 +18,6 @@ from ssvideo_core.weights.tensors import (
 )
 
 __all__ = [
-    "KeyReport",
-    "Record",
-    "fingerprint",
-    "locate",
-    "match_keys",
-    "read_safetensors",
-    "read_weights",
-    "select_tensors",
-    "weights_folder",
-    "write_safetensors",
-]
+    "KeyReport", "Record", "fingerprint", "locate", "match_keys", "read_safetensors",
+    "read_weights", "select_tensors", "weights_folder", "write_safetensors",
+]  # fmt: skip

@@ -7,270 +7,239 @@ loader nor any class that a pickle names takes part. Limits bound time and memor
 from __future__ import annotations
 
 import pickletools
+import reprlib
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from typing import Any
 
-from ssvideo_core.errors import WeightsError
+import numpy as np
+
 from ssvideo_core.weights import names
-from ssvideo_core.weights.names import Global, Record, Storage, TensorView, Unbuilt
+from ssvideo_core.weights.names import Guard, Name, Record, Storage, Unbuilt
 
-MAX_OPCODES = 20_000_000
 MAX_STACK = 100_000  # picklers put at most 2,000 items of a list or dict on the stack at once
-MAX_REARRANGED = 10_000  # POP, POP_MARK and DUP; picklers emit them for recursive tuples only
 MAX_INTEGER_BITS = 512
-SPARE_BYTES = 1 << 20
+MAX_ARGUMENTS = 16
+MAX_DEPTH = 100
 
 VALUES = frozenset({
-    "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE",
-    "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8", "FLOAT", "BINFLOAT",
+    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING",
+    "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8",
+    "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8",
 })  # fmt: skip
 CONSTANTS: dict[str, Callable[[], Any]] = {
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-    "EMPTY_TUPLE": tuple,
-    "EMPTY_LIST": list,
-    "EMPTY_DICT": dict,
-    "EMPTY_SET": set,
-}
+    "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False,
+    "EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set,
+}  # fmt: skip
 
 
-class Source(Protocol):
-    """Bytes whose reads never allocate more than there is: an `io.BytesIO` or an `mmap`."""
+MARKED = -1
+OPERANDS = {  # how many values an opcode takes from the stack, or all since the last mark
+    "TUPLE": MARKED, "LIST": MARKED, "DICT": MARKED, "FROZENSET": MARKED, "APPENDS": MARKED,
+    "SETITEMS": MARKED, "ADDITEMS": MARKED, "APPEND": 1, "SETITEM": 2, "TUPLE1": 1, "TUPLE2": 2,
+    "TUPLE3": 3, "STACK_GLOBAL": 2, "REDUCE": 2, "NEWOBJ": 2, "BUILD": 1, "BINPERSID": 1, "POP": 1,
+}  # fmt: skip
 
-    def read(self, size: int, /) -> bytes: ...
-    def readline(self) -> bytes: ...
-    def tell(self) -> int: ...
 
-
-class PickleMachine:
+class PickleMachine(Guard):
     """Interprets one pickle.
 
-    source: at the start of the pickle; left behind its end. size: bytes of the file it lies in.
-    where: for messages. load_storage: what a persistent id of a torch file means, else refused.
+    source: an `mmap` or `io.BytesIO` (their reads never allocate more than there is) at the start
+    of the pickle; left behind its end. size: bytes of the file it lies in.
+    where: for messages. torch: whether it may refer to storages, which are kept in `storages` by
+    key, zeros until filled.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        size: int,
-        where: str,
-        load_storage: Callable[[Any], Storage] | None = None,
-    ) -> None:
-        self.source, self.where, self.load_storage = source, where, load_storage
+    def __init__(self, source: Any, *, size: int, where: str, torch: bool = False) -> None:
+        super().__init__(f"{where}: the pickle is refused", size)
+        self.source, self.torch, self.elements_left = source, torch, size
+        self.storages: dict[str, Storage] = {}
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
-        self.rearranged = 0
-        self.bytes_left = 4 * size + SPARE_BYTES
 
     def run(self) -> Any:
-        """The pickled value, in which tensors are still a `TensorView`; `finish` converts it.
+        """The pickled value, whose storages may still be empty; `finish` completes it.
 
         Raises WeightsError for a forbidden name, a malformed pickle or a passed limit.
         """
         try:
-            for number, (opcode, argument, _) in enumerate(pickletools.genops(self.source)):  # type: ignore[arg-type]
-                if number > MAX_OPCODES or len(self.stack) + len(self.marked) > MAX_STACK:
-                    self.refuse("it is larger than any known weights file (a memory bomb?)")
-                if opcode.name == "STOP":
-                    return self.pop()
+            for opcode, argument, _ in pickletools.genops(self.source):
+                self.charge()
+                if len(self.stack) + len(self.marked) > MAX_STACK:
+                    self.refuse(names.TOO_LARGE)
                 self.step(opcode.name, argument)
+            return self.stack.pop()
+        except IndexError:
+            self.refuse("its stack is empty or a mark is missing")
         except (ValueError, OverflowError, RecursionError) as error:
             self.refuse(f"damaged or cut off ({error})")
-        self.refuse("it has no end")
-
-    def refuse(self, reason: str) -> NoReturn:
-        """Stop with a WeightsError."""
-        raise WeightsError(f"{self.where}: the pickle is refused: {reason}")
-
-    def charge(self, size: int) -> None:
-        """Count bytes about to be copied: a file cannot ask for much more than it holds."""
-        self.bytes_left -= size
-        if self.bytes_left < 0:
-            self.refuse("it expands to far more than its size (a memory bomb?)")
 
     def step(self, name: str, argument: Any) -> None:
         """Execute one opcode."""
-        stack = self.stack
+        taken = self.take(OPERANDS.get(name, 0))
         match name:
+            case "PROTO" | "FRAME" | "POP" | "STOP":
+                pass
             case _ if name in VALUES:
-                stack.append(argument)
-            case "BINPUT" | "LONG_BINPUT" | "PUT":
-                self.put(argument)
-            case "MEMOIZE":
-                self.put(len(self.memo))
+                if isinstance(argument, int) and argument.bit_length() > MAX_INTEGER_BITS:
+                    self.refuse(f"it holds an integer of {argument.bit_length()} bits")
+                self.push(argument)
+            case _ if name in CONSTANTS:
+                self.push(CONSTANTS[name]())
+            case "BINPUT" | "LONG_BINPUT" | "PUT" | "MEMOIZE":
+                self.memo[len(self.memo) if argument is None else argument] = self.top(object)
             case "BINGET" | "LONG_BINGET" | "GET":
                 if argument not in self.memo:
                     self.refuse(f"it uses entry {argument} of its memo, which was never written")
-                stack.append(self.memo[argument])
-            case _ if name in CONSTANTS:
-                stack.append(CONSTANTS[name]())
-            case "BININT1" | "BININT2" | "BININT" | "INT" | "LONG1" | "LONG4" | "LONG":
-                if argument.bit_length() > MAX_INTEGER_BITS:
-                    self.refuse(f"it holds an integer of {argument.bit_length()} bits")
-                stack.append(argument)
+                self.push(self.memo[argument])
             case "MARK":
-                self.marked.append(stack)
+                self.marked.append(self.stack)
                 self.stack = []
-            case "TUPLE":
-                self.push(tuple(self.items()))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                stack.append(self.pops(int(name[-1])))
+            case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
+                self.push(tuple(taken))
             case "LIST":
-                self.push(self.items())
-            case "APPEND":
-                item = self.pop()
-                self.top(list).append(item)
-            case "APPENDS":
-                items = self.items()
-                self.top(list).extend(items)
-            case "SETITEM":
-                self.set_items(list(self.pops(2)))
-            case "SETITEMS":
-                self.set_items(self.items())
+                self.push(taken)
+            case "APPEND" | "APPENDS":
+                self.top(list).extend(taken)
             case "DICT":
-                items = self.items()
-                self.push({})
-                self.set_items(items)
+                self.push(self.set_items({}, taken))
+            case "SETITEM" | "SETITEMS":
+                self.set_items(self.top(dict), taken)
             case "FROZENSET":
-                self.push(names.plain_set(self, self.items()))
+                self.push(names.plain_set(self, taken))
             case "ADDITEMS":
-                items = self.items()
-                self.top(set).update(names.plain_set(self, items))
-            case "PROTO" | "FRAME":
-                pass
-            case "POP" | "POP_MARK" | "DUP":
-                self.rearrange(name)
-            case _:
-                self.step_object(name, argument)
-
-    def step_object(self, name: str, argument: Any) -> None:
-        """Execute one of the opcodes that name, make or fill objects."""
-        match name:
+                self.top(set).update(names.plain_set(self, taken))
             case "GLOBAL":
                 self.push(self.find(argument))
             case "STACK_GLOBAL":
-                module, attribute = self.pops(2)
-                if not isinstance(module, str) or not isinstance(attribute, str):
+                if not all(isinstance(part, str) for part in taken):
                     self.refuse("it names something that is not text")
-                self.push(self.find(f"{module} {attribute}"))
+                self.push(self.find(" ".join(taken)))
             case "REDUCE" | "NEWOBJ":
-                self.push(self.construct(*self.pops(2)))
-            case "NEWOBJ_EX":
-                target, args, keywords = self.pops(3)
-                if keywords != {}:
-                    self.refuse("it makes an object with keyword arguments")
-                self.push(self.construct(target, args))
-            case "INST":
-                self.push(self.construct(self.find(argument), tuple(self.items())))
-            case "OBJ":
-                target, *rest = self.items() or [None]
-                self.push(self.construct(target, tuple(rest)))
+                self.push(self.construct(*taken))
             case "BUILD":
-                self.build(self.pop())
-            case "PERSID" | "BINPERSID":
-                if self.load_storage is None:
-                    self.refuse("it refers to objects outside of itself, as only torch files do")
-                self.push(self.load_storage(argument if name == "PERSID" else self.pop()))
+                self.build(*taken)
+            case "PERSID":
+                self.push(self.load_storage(argument))
+            case "BINPERSID":
+                self.push(self.load_storage(*taken))
             case _:
-                detail = "" if argument is None else f" {argument}"
+                detail = "" if argument is None else f" {str(argument).replace(' ', '.'):.200}"
                 self.refuse(f"it uses the opcode {name}{detail}, which no weights file needs")
 
-    def find(self, name: str) -> Global:
+    def find(self, name: str) -> Name:
         """The allowed thing called "module name"; every other name is refused."""
-        if name in names.FUNCTIONS:
-            return Global(name, names.FUNCTIONS[name])
-        if name in names.RECORDS:
-            return Global(name, lambda _, *args: Record(name.replace(" ", "."), args))
-        if name in names.STORAGES or name in names.TYPE_NAMES:
-            return Global(name)
-        self.refuse(
-            f"it names {name.replace(' ', '.', 1)!r:.200}, which is not among the names that a "
-            "weights file may use. Nothing was run and no unsafe fallback was tried. If you trust "
-            "the file, save its tensors alone (.safetensors) with the program that wrote it"
-        )
+        found = Name(name.replace(" ", ".", 1))
+        if name not in names.ALLOWED:
+            self.refuse(
+                f"it names {str(found)!r:.200}, which no weights file needs. Nothing was run and "
+                "no unsafe fallback was tried. If you trust it, save its tensors as .safetensors"
+            )
+        found.kind = names.ALLOWED[name]
+        return found
 
     def construct(self, target: Any, args: Any) -> Any:
         """The inert counterpart of calling `target`, which must be an allowed name."""
-        if not isinstance(target, Global) or target.build is None or not isinstance(args, tuple):
-            what = target.dotted if isinstance(target, Global) else f"a {type(target).__name__}"
-            self.refuse(f"it calls {what}")
+        few = isinstance(args, tuple) and len(args) <= MAX_ARGUMENTS
+        if not isinstance(target, Name) or not callable(target.kind) or not few:
+            what = target if isinstance(target, Name) else f"a {type(target).__name__}"
+            self.refuse(f"it calls {what}, or with more arguments than any weights file")
+        if target.kind is Record:
+            return Record(str(target), args)
         try:
-            return target.build(self, *args)
+            return target.kind(self, *args)
         except TypeError as error:
-            self.refuse(f"wrong arguments for {target.dotted} ({error})")
+            self.refuse(f"wrong arguments for {target} ({error})")
 
     def build(self, state: Any) -> None:
         """Give the object on top of the stack its state."""
-        target = self.pop()
+        target = self.top(object)
         if isinstance(target, Unbuilt):
-            unbuilt = target
-            target = (
-                names.built_dtype(self, unbuilt.code, state)
-                if unbuilt.code
-                else names.built_array(self, state)
-            )
-            for key in unbuilt.memo_keys:
-                if self.memo[key] is unbuilt:
-                    self.memo[key] = target
+            target.build(self, state)
         elif isinstance(target, Record):
             target.state = state
         elif not isinstance(target, dict):  # attributes of an OrderedDict are not tensors
             self.refuse(f"it sets the state of a {type(target).__name__}")
-        self.push(target)
 
-    def put(self, key: int) -> None:
-        """Remember the top of the stack under `key`."""
-        value = self.memo[key] = self.top(object)
-        if isinstance(value, Unbuilt):
-            value.memo_keys.append(key)
+    def load_storage(self, identity: Any) -> Storage:
+        """The storage of a persistent id; there cannot be more elements than bytes in the file."""
+        if not self.torch:
+            self.refuse("it refers to objects outside of itself, as only torch files do")
+        match identity:
+            case ("storage", Name(kind=str(code)), str(key), _, int(numel), *view) if view in (
+                [],
+                [None],
+            ):
+                storage = self.storages.get(key)
+            case _:
+                self.refuse(f"it refers to {reprlib.repr(identity):.200}, expected a storage")
+        if storage is None and 0 <= numel <= self.elements_left:
+            self.elements_left -= numel
+            storage = self.storages[key] = Storage(code, numel)
+        if storage is None or (storage.code, storage.data.size) != (code, numel):
+            what = f"storage {key:.40} is declared with {numel} elements"
+            self.refuse(f"{what}; that contradicts another place or exceeds the file (cut off?)")
+        return storage
 
-    def set_items(self, flat: list[Any]) -> None:
-        """Put key, value, key, value, … into the dict on top of the stack."""
-        target = self.top(dict)
+    def set_items(self, target: dict[Any, Any], flat: list[Any]) -> dict[Any, Any]:
+        """Put key, value, key, value, … into a dict."""
         if len(flat) % 2:
             self.refuse("a key has no value")
-        for key in flat[::2]:
-            if not (names.is_key(key) or isinstance(key, Global | TensorView)):
+        for key, value in zip(flat[::2], flat[1::2], strict=True):
+            if isinstance(key, np.ndarray):  # pickled optimisers key their state by parameter
+                key = f"tensor {len(target)}"
+            if not names.is_key(key):
                 self.refuse(f"it uses a {type(key).__name__} as a key, or a large one")
-        target.update(zip(flat[::2], flat[1::2], strict=True))
-
-    def rearrange(self, name: str) -> None:
-        """POP, POP_MARK, DUP."""
-        self.rearranged += 1
-        if self.rearranged > MAX_REARRANGED:
-            self.refuse("it rearranges its stack more than any pickler does")
-        if name == "DUP":
-            self.push(self.top(object))
-        elif name == "POP" and self.stack:
-            self.stack.pop()
-        else:
-            self.items()
-
-    def items(self) -> list[Any]:
-        """The items since the last mark, which is removed."""
-        if not self.marked:
-            self.refuse("a mark is missing")
-        items, self.stack = self.stack, self.marked.pop()
-        return items
+            target[key] = value
+        return target
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
 
-    def pop(self) -> Any:
-        return self.pops(1)[0]
-
-    def pops(self, count: int) -> tuple[Any, ...]:
-        """The top `count` values, in the order in which they were pushed."""
-        if len(self.stack) < count:
-            self.refuse("its stack is empty")
-        values = tuple(self.stack[-count:])
-        del self.stack[-count:]
-        return values
+    def take(self, count: int) -> list[Any]:
+        """The top `count` values or those since the last mark, in the order they were pushed."""
+        if count == MARKED:
+            taken, self.stack = self.stack, self.marked.pop()
+            return taken
+        return [self.stack.pop() for _ in range(count)][::-1]
 
     def top(self, kind: type[Any]) -> Any:
         if not self.stack or not isinstance(self.stack[-1], kind):
             self.refuse(f"the top of its stack is not a {kind.__name__}")
         return self.stack[-1]
+
+
+def finish(m: PickleMachine, value: Any) -> Any:
+    """`value` with whole, contiguous arrays; storages must have their data.
+
+    Every node is counted each time it is met, so whoever walks the result needs no care: it has
+    no cycles (except through a Record), at most MAX_DEPTH levels and no more nodes than allowed.
+    """
+    records: set[int] = set()
+
+    def convert(value: Any, depth: int) -> Any:
+        m.charge()
+        if isinstance(value, (*names.FLAT, bytearray, set)):
+            return value
+        if depth > MAX_DEPTH:
+            m.refuse(f"it is nested deeper than {MAX_DEPTH} levels or it contains itself")
+        if isinstance(value, Unbuilt) and value.value is not None:
+            return convert(value.value, depth + 1)
+        if isinstance(value, np.ndarray):
+            if value.flags.c_contiguous:
+                return value
+            m.charge(value.nbytes)
+            return value.copy()
+        if isinstance(value, dict):
+            return {key: convert(part, depth + 1) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)([convert(part, depth + 1) for part in value])
+        if isinstance(value, Record):
+            if id(value) not in records:
+                records.add(id(value))
+                value.state = convert(value.state, depth + 1)
+                value.args = convert(value.args, depth + 1)
+            return value
+        m.refuse(f"a bare {type(value).__name__} is left over in it")
+
+    return convert(value, 0)

@@ -1,41 +1,62 @@
 """What a pickle in a weights file may name, and the inert constructor each name stands for.
 
-Names are compared exactly, as "module name". Nothing here imports or calls what it is named
-after: tensors become windows on bytes, other objects become a `Record` of what was stored.
+`TABLE` is the whole allow-list. Nothing here imports or calls what it is named after: tensors and
+arrays become NumPy arrays, other objects become a `Record` of what was stored.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol
+import reprlib
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ssvideo_core.errors import WeightsError
+
 MAX_DIMENSIONS = 32
+TOO_LARGE = "it expands to far more than its size or is larger than any known weights file (bomb?)"
 DTYPE_CODES = re.compile(r"b1|[iu][1248]|f[248]|c8|c16|[US]\d{1,6}|O8")
+BITS = {"bfloat16": "u2", "b1": "u1"}  # stored types that NumPy lacks or that may hold other bits
+FLAT = (str, bytes, int, float, bool, type(None), np.generic, np.dtype)
 
 
-class Machine(Protocol):
-    """What a constructor may ask of the machine that runs the pickle."""
+class Guard:
+    """Bounds time and memory by the size of the file, and refuses with its name.
 
-    def refuse(self, reason: str) -> NoReturn: ...
-    def charge(self, size: int) -> None: ...
+    where: begins every message. size: bytes of the file.
+    """
+
+    def __init__(self, where: str, size: int) -> None:
+        self.where = where
+        self.bytes_left = 4 * size + (1 << 20)
+        self.steps_left = min(2 * size + 200_000, 40_000_000)
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Stop with a WeightsError."""
+        raise WeightsError(f"{self.where}: {reason}")
+
+    def charge(self, size: int = 0) -> None:
+        """Count a step (an opcode or a node of the result) and the bytes about to be copied.
+
+        A file cannot ask for many more steps and bytes than it holds.
+        """
+        self.steps_left -= 1
+        self.bytes_left -= size
+        if min(self.steps_left, self.bytes_left) < 0:
+            self.refuse(TOO_LARGE)
 
 
-@dataclass(frozen=True)
-class Global:
-    """An allowed name that a pickle mentioned, with our constructor if it has one."""
+class Name(str):
+    """An allowed name that a pickle mentioned, dotted; in the result it is text.
 
-    name: str
-    build: Callable[..., Any] | None = None
+    kind: what `TABLE` says of it.
+    """
 
-    @property
-    def dotted(self) -> str:
-        return self.name.replace(" ", ".", 1)
+    kind: Any = None
 
 
 @dataclass(eq=False, repr=False)
@@ -50,142 +71,127 @@ class Record:
         return f"Record({self.class_name})"
 
 
-@dataclass(eq=False)
 class Storage:
-    """The memory of one or more tensors: [numel] of `dtype` once its bytes have been read."""
+    """The memory of one or more tensors, zeros until `fill` is given its bytes.
 
-    dtype: str
-    numel: int
-    data: NDArray[Any] | None = None
+    code: the dtype in the file, "bfloat16" (widened to float32) or NumPy's code.
+    """
+
+    def __init__(self, code: str, numel: int) -> None:
+        self.code = code
+        self.stored = np.dtype(BITS.get(code, code))
+        self.data = np.zeros(numel, np.float32 if code == "bfloat16" else code)
+
+    def fill(self, m: Guard, raw: bytes, *, big_endian: bool = False) -> None:
+        """Put the bytes of the file where the tensors expect them."""
+        wanted, numel = self.data.size * self.stored.itemsize, self.data.size
+        if len(raw) != wanted:
+            m.refuse(f"{len(raw)} bytes for a storage of {numel} elements ({self.code}); cut off?")
+        values = np.frombuffer(raw, self.stored.newbyteorder(">" if big_endian else "<"))
+        self.data[:] = widen_bfloat16(values) if self.code == "bfloat16" else values
 
 
-@dataclass(frozen=True, eq=False)
-class TensorView:
-    """A tensor as a window on a storage; offset and strides count elements."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Unbuilt:
-    """A NumPy dtype (with its code) or array between its constructor and its BUILD."""
+    """A NumPy dtype or array that a later opcode completes; the pickle may refer to it before."""
 
-    code: str | None = None
-    memo_keys: list[int] = field(default_factory=list)
+    value: Any = None
+
+    def build(self, m: Guard, state: Any) -> None:
+        """Complete it with the state that its __reduce__ gave."""
+        if not isinstance(self.value, np.dtype):
+            self.value = built_array(m, state)
+            return
+        match state:
+            case (_, "<" | ">" | "|" | "=" as order, None, None, None, *_):
+                self.value = self.value.newbyteorder(order)
+            case _:
+                m.refuse("an array type has a malformed state, fields or sub-arrays")
+
+
+def is_key(value: Any) -> bool:
+    """Whether hashing many of them is quick, whoever chose them.
+
+    Shared tuples of tuples take forever; tuples, large integers and complex numbers with equal
+    hashes are easily made.
+    """
+    large = isinstance(value, int) and value.bit_length() > 64
+    return isinstance(value, FLAT) and not large and not isinstance(value, np.complexfloating)
 
 
 def _whole_numbers(values: Any) -> bool:
-    return (
-        isinstance(values, tuple)
-        and len(values) <= MAX_DIMENSIONS
-        and all(isinstance(value, int) and 0 <= value < 2**48 for value in values)
-    )
+    few = isinstance(values, tuple) and len(values) <= MAX_DIMENSIONS
+    return few and all(isinstance(value, int) and 0 <= value < 2**48 for value in values)
 
 
-def _tensor(m: Machine, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> TensorView:
-    """torch._utils._rebuild_tensor(_v2), only where the window lies inside its storage."""
-    whole = _whole_numbers((offset,)) and _whole_numbers(shape) and _whole_numbers(strides)
+def tensor(m: Guard, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> NDArray[Any]:
+    """A window on a storage, in elements; only where it lies inside of it."""
+    whole = all(map(_whole_numbers, ((offset,), shape, strides)))
     if not isinstance(storage, Storage) or not whole or len(shape) != len(strides):
         m.refuse("a tensor is described by something else than storage, offset, size and stride")
+    data = storage.data
     count = math.prod(shape)
-    last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
-    if (count and last >= storage.numel) or max(offset, count) > storage.numel:
-        m.refuse(
-            f"a tensor of size {shape}, stride {strides}, offset {offset} does not fit into its "
-            f"storage of {storage.numel} elements"
-        )
-    return TensorView(storage, offset, shape, strides)
+    last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+    if (count and last >= data.size) or max(offset, count) > data.size:
+        window = f"size {shape}, stride {strides}, offset {offset}"
+        m.refuse(f"a tensor of {window} does not fit into its storage of {data.size} elements")
+    step = data.itemsize
+    return np.ndarray(shape, data.dtype, data, offset * step, [step * n for n in strides])
 
 
-def _as_dtype(m: Machine, value: Any, allow_objects: bool = False) -> np.dtype[Any]:
-    if isinstance(value, Unbuilt) and value.code:
-        value = np.dtype(value.code)
-    if not isinstance(value, np.dtype) or (value.hasobject and not allow_objects):
-        m.refuse("an array of objects or without a type")
-    return value
-
-
-def _dtype(m: Machine, code: Any, *_: Any) -> Unbuilt:
+def dtype(m: Guard, code: Any, *_: Any) -> Unbuilt:
+    """A type of numbers or text (or of objects, which only `built_array` takes)."""
     if not isinstance(code, str) or not DTYPE_CODES.fullmatch(code):
-        m.refuse(f"the array type {code!r:.40} is not a plain number or text")
-    return Unbuilt(code)
+        m.refuse(f"the array type {reprlib.repr(code)} is not a plain number or text")
+    return Unbuilt(np.dtype(code))
 
 
-def built_dtype(m: Machine, code: str, state: Any) -> np.dtype[Any]:
-    """The dtype `code` with the byte order of a pickled dtype's state."""
-    if not isinstance(state, tuple) or len(state) < 5 or state[1] not in ("<", ">", "|", "="):
-        m.refuse("an array type has a malformed state")
-    if any(part is not None for part in state[2:5]):
-        m.refuse("an array has fields or sub-arrays")
-    return np.dtype(code).newbyteorder(state[1])
-
-
-def built_array(m: Machine, state: Any) -> Any:
+def built_array(m: Guard, state: Any) -> Any:
     """The array of a pickled array's state; one of objects becomes its list (or single object)."""
     if not isinstance(state, tuple) or len(state) != 5 or not _whole_numbers(state[1]):
         m.refuse("an array has a malformed state")
     _, shape, kind, fortran, raw = state
-    dtype = _as_dtype(m, kind, allow_objects=True)
-    if not dtype.hasobject:
-        return _frombuffer(m, raw, dtype, shape, "F" if fortran else "C")
+    if not _dtype_of(m, kind, objects=True).hasobject:
+        return frombuffer(m, raw, kind, shape, "F" if fortran else "C")
     if not isinstance(raw, list) or len(shape) > 1 or len(raw) != math.prod(shape):
         m.refuse("an array of objects is not one list of them")
     return raw if shape else raw[0]
 
 
-def _frombuffer(m: Machine, raw: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
+def _dtype_of(m: Guard, kind: Any, *, objects: bool = False) -> np.dtype[Any]:
+    found = kind.value if isinstance(kind, Unbuilt) else None
+    if not isinstance(found, np.dtype) or (found.hasobject and not objects):
+        m.refuse("an array of objects or without a type")
+    return found
+
+
+def frombuffer(m: Guard, raw: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
+    """An array of its bytes (text in old pickles): writable, contiguous, in native byte order."""
+    dtype = _dtype_of(m, kind)
     raw = raw.encode("latin1") if isinstance(raw, str) else raw
-    dtype = _as_dtype(m, kind)
-    if not isinstance(raw, bytes | bytearray) or not _whole_numbers(shape) or not dtype.itemsize:
+    if not isinstance(raw, bytes | bytearray) or not _whole_numbers(shape):
         m.refuse("an array has malformed contents")
     if math.prod(shape) * dtype.itemsize != len(raw):
         m.refuse(f"an array of shape {shape} and type {dtype} holds {len(raw)} bytes")
     m.charge(len(raw))
-    flat = np.frombuffer(raw, dtype).astype(dtype.newbyteorder("="))
-    array = flat.reshape(shape, order="F" if order == "F" else "C")
-    return np.ascontiguousarray(array).reshape(shape)  # an array of no axes would get one
+    array = np.frombuffer(raw, dtype).reshape(shape, order="F" if order == "F" else "C")
+    return array.astype(dtype.newbyteorder("="), order="C")
 
 
-def _scalar(m: Machine, kind: Any, raw: Any) -> np.generic:
-    value: np.generic = _frombuffer(m, raw, kind, (), "C").reshape(-1)[0]
-    return value
-
-
-def _jax_array(m: Machine, function: Any, args: Any, state: Any, *_: Any) -> Any:
-    if not isinstance(function, Global) or not function.name.endswith(" _reconstruct"):
-        m.refuse("a JAX array is not stored as a NumPy array")
+def jax_array(m: Guard, function: Any, args: Any, state: Any, *_: Any) -> Any:
+    """A JAX array, which is pickled as the parts of a NumPy array."""
     return built_array(m, state)
 
 
-def _encode(m: Machine, text: Any, encoding: Any = None) -> bytes:
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+def encode(m: Guard, text: Any, encoding: Any) -> bytes:
+    """Bytes, as Python 3 writes them for Python 2."""
+    if not isinstance(text, str) or encoding != "latin1":
         m.refuse("_codecs.encode is used for something else than bytes")
     m.charge(len(text))
     return text.encode("latin1")
 
 
-def _bytes(m: Machine, value: Any = b"") -> bytes:
-    if not isinstance(value, bytes):
-        m.refuse("bytes are made from something else")
-    return value
-
-
-def is_key(value: Any) -> bool:
-    """Whether hashing `value`, and many like it, is quick whoever chose them.
-
-    Nested tuples of shared tuples, and large integers or long tuples with equal hashes, are not.
-    """
-    parts = value if isinstance(value, tuple) and len(value) <= 4 else (value,)
-    return all(
-        isinstance(part, FLAT) and (not isinstance(part, int) or part.bit_length() <= 64)
-        for part in parts
-    )
-
-
-def plain_set(m: Machine, items: Any = ()) -> set[Any]:
+def plain_set(m: Guard, items: Any = ()) -> set[Any]:
     """A set of values that may be keys."""
     if not isinstance(items, list | tuple) or not all(map(is_key, items)):
         m.refuse("a set holds something else than numbers and text")
@@ -193,96 +199,67 @@ def plain_set(m: Machine, items: Any = ()) -> set[Any]:
     return set(items)
 
 
-def _mapping(m: Machine, content: Any = (), *_: Any) -> dict[Any, Any]:
+def mapping(m: Guard, content: Any = None, *_: Any) -> dict[Any, Any]:
+    """A dict class: made from one dict, or empty (a default factory is left out)."""
     if isinstance(content, dict):
         return content
-    if content != () and content != []:
+    if content and not isinstance(content, Name):
         m.refuse("a mapping is made from something else than a dict")
     return {}
 
 
-def _first(m: Machine, value: Any, *_: Any) -> Any:
-    return value
-
-
-def _shape(m: Machine, values: Any = ()) -> tuple[int, ...]:
-    if not _whole_numbers(values):
-        m.refuse("a torch.Size is not a tuple of whole numbers")
-    return values  # type: ignore[no-any-return]
-
-
-def _device(m: Machine, kind: Any, index: Any = None) -> str:
-    if not isinstance(kind, str) or not (index is None or isinstance(index, int)):
+def device(m: Guard, kind: Any, index: Any = None) -> str:
+    """A torch.device as text."""
+    short = isinstance(kind, str) and len(kind) < 20
+    if not short or not isinstance(index, int | None):
         m.refuse("a torch.device is made from something else than a name and a number")
     return kind if index is None else f"{kind}:{index}"
 
 
-FLAT = (str, bytes, int, float, bool, type(None), np.generic)
-NUMPY = ("numpy.core", "numpy._core")
-BUILTINS = ("builtins", "__builtin__")
+def widen_bfloat16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """bfloat16 values, given as their bits, as float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "torch._utils _rebuild_tensor": _tensor,
-    "torch._utils _rebuild_tensor_v2": _tensor,
-    "torch._utils _rebuild_parameter": _first,
-    "torch Size": _shape,
-    "torch device": _device,
-    "numpy dtype": _dtype,
-    "_codecs encode": _encode,
-    "jax._src.array _reconstruct_array": _jax_array,
-    "jax._src.device_array reconstruct_device_array": _jax_array,
-    "haiku._src.data_structures FlatMapping": _mapping,
-    "collections OrderedDict": _mapping,
-    "collections Counter": _mapping,
-    "collections defaultdict": lambda m, *_: {},
-    "pytorch_lightning.utilities.parsing AttributeDict": _mapping,
-    "lightning_fabric.utilities.data AttributeDict": _mapping,
-    "lightning.fabric.utilities.data AttributeDict": _mapping,
-    **{f"{module}.multiarray _reconstruct": lambda m, *_: Unbuilt() for module in NUMPY},
-    **{f"{module}.multiarray scalar": _scalar for module in NUMPY},
-    **{f"{module}.numeric _frombuffer": _frombuffer for module in NUMPY},
-    **{f"{module} {name}": plain_set for module in BUILTINS for name in ("set", "frozenset")},
-    **{f"{module} bytes": _bytes for module in BUILTINS},
-}
+
 STORAGES = {
-    "torch DoubleStorage": "<f8",
-    "torch FloatStorage": "<f4",
-    "torch HalfStorage": "<f2",
-    "torch BFloat16Storage": "bfloat16",
-    "torch LongStorage": "<i8",
-    "torch IntStorage": "<i4",
-    "torch ShortStorage": "<i2",
-    "torch CharStorage": "|i1",
-    "torch ByteStorage": "|u1",
-    "torch BoolStorage": "|b1",
-    "torch ComplexFloatStorage": "<c8",
-    "torch ComplexDoubleStorage": "<c16",
-}
-TYPE_NAMES = frozenset(
-    {f"torch {name}" for name in (
-        "float16", "bfloat16", "float32", "float64", "half", "float", "double", "uint8", "int8",
-        "int16", "int32", "int64", "short", "int", "long", "bool", "complex64", "complex128",
-        "strided", "contiguous_format", "preserve_format", "channels_last", "channels_last_3d",
-    )}
-    | {f"{module} {name}" for module in BUILTINS for name in (
-        "dict", "list", "tuple", "int", "float", "str", "bool", "object",
-    )}
-    | {"numpy ndarray", "typing Any"}
-)  # fmt: skip
-RECORDS = frozenset(
-    {"argparse Namespace", "ml_collections.config_dict.config_dict ConfigDict"}
-    | {f"torch.optim.{name.lower()} {name}" for name in ("SGD", "Adam", "AdamW", "RMSprop")}
-    | {f"torch.optim.lr_scheduler {name}" for name in (
-        "LRScheduler", "_LRScheduler", "LambdaLR", "MultiplicativeLR", "StepLR", "MultiStepLR",
-        "ConstantLR", "LinearLR", "ExponentialLR", "SequentialLR", "PolynomialLR",
-        "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "ChainedScheduler",
-        "ReduceLROnPlateau", "CyclicLR", "OneCycleLR",
-    )}
-    | {f"omegaconf.nodes {name}" for name in (
-        "AnyNode", "IntegerNode", "FloatNode", "BooleanNode", "StringNode", "BytesNode", "PathNode",
-    )}
-    | {
-        "omegaconf.dictconfig DictConfig", "omegaconf.listconfig ListConfig",
-        "omegaconf.base ContainerMetadata", "omegaconf.base Metadata",
-    }
-)  # fmt: skip
+    "Double": "f8", "Float": "f4", "Half": "f2", "BFloat16": "bfloat16", "Long": "i8", "Int": "i4",
+    "Short": "i2", "Char": "i1", "Byte": "u1", "Bool": "b1", "ComplexFloat": "c8",
+    "ComplexDouble": "c16",
+}  # fmt: skip
+BUILTINS = "builtins __builtin__"
+MULTIARRAY = "numpy.core.multiarray numpy._core.multiarray"
+
+# A kind is a constructor, `Record`, the dtype of a storage, or None for what is only mentioned.
+TABLE: tuple[tuple[Any, str, str], ...] = (  # kind, modules, names in each of them
+    (tensor, "torch._utils", "_rebuild_tensor _rebuild_tensor_v2"),
+    (lambda m, value, *_: value, "torch._utils", "_rebuild_parameter"),
+    (lambda m, shape: shape, "torch", "Size"),
+    (device, "torch", "device"),
+    *((code, "torch", f"{name}Storage") for name, code in STORAGES.items()),
+    (None, "torch", "float16 bfloat16 float32 float64 uint8 int8 int16 int32 int64 bool"),
+    (dtype, "numpy", "dtype"),
+    (None, "numpy", "ndarray"),
+    (lambda m, *_: Unbuilt(), MULTIARRAY, "_reconstruct"),
+    (lambda m, kind, raw: frombuffer(m, raw, kind, (), "C")[()], MULTIARRAY, "scalar"),
+    (frombuffer, "numpy.core.numeric numpy._core.numeric", "_frombuffer"),
+    (jax_array, "jax._src.array", "_reconstruct_array"),
+    (jax_array, "jax._src.device_array", "reconstruct_device_array"),
+    (mapping, "haiku._src.data_structures", "FlatMapping"),
+    (mapping, "collections", "OrderedDict Counter defaultdict"),
+    (mapping, "pytorch_lightning.utilities.parsing", "AttributeDict"),
+    (mapping, "lightning_fabric.utilities.data lightning.fabric.utilities.data", "AttributeDict"),
+    (plain_set, BUILTINS, "set frozenset"),
+    (lambda m: b"", BUILTINS, "bytes"),
+    (encode, "_codecs", "encode"),
+    (None, BUILTINS, "dict list tuple int float str bool"),
+    (None, "typing", "Any"),
+    (Record, "argparse", "Namespace"),
+    (Record, "ml_collections.config_dict.config_dict", "ConfigDict"),
+    (Record, "torch.optim.sgd", "SGD"),
+    (Record, "torch.optim.lr_scheduler", "LambdaLR StepLR MultiStepLR CosineAnnealingLR"),
+    (Record, "omegaconf.dictconfig", "DictConfig"),
+    (Record, "omegaconf.listconfig", "ListConfig"),
+    (Record, "omegaconf.base", "ContainerMetadata Metadata"),
+    (Record, "omegaconf.nodes", "AnyNode IntegerNode FloatNode BooleanNode StringNode"),
+)
+ALLOWED = {f"{m} {n}": kind for kind, ms, ns in TABLE for m in ms.split() for n in ns.split()}

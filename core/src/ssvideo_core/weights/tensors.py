@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, deserialize, safe_open
+from safetensors.numpy import save_file
 
 from ssvideo_core.errors import WeightsError
+from ssvideo_core.weights.names import widen_bfloat16
 
 Shape = tuple[int, ...]
+Names = Sequence[str]
 SAFETENSORS_DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
     "I16": "<i2", "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
@@ -25,10 +30,7 @@ CHECKSUM = "tensors_sha256"
 
 
 def select_tensors(
-    tree: Any,
-    *,
-    sections: Sequence[str] = ("state_dict", "model"),
-    strip: Sequence[str] = ("module.",),
+    tree: Any, *, sections: Names = ("state_dict", "model"), strip: Names = ("module.",)
 ) -> dict[str, NDArray[Any]]:
     """The arrays of a checkpoint by name.
 
@@ -39,33 +41,28 @@ def select_tensors(
     Raises WeightsError when there is no array, or two names become equal.
     """
     if not isinstance(tree, Mapping):
-        raise WeightsError(
-            f"the weights file holds a {type(tree).__name__}, expected named tensors"
-        )
-    section = next((s for s in sections if isinstance(tree.get(s), Mapping)), None)
+        kind = type(tree).__name__
+        raise WeightsError(f"the weights file holds a {kind}, expected named tensors")
+    section = next((tree[s] for s in sections if isinstance(tree.get(s), Mapping)), tree)
     found: dict[str, NDArray[Any]] = {}
-    for name, array in _arrays(tree if section is None else tree[section], ""):
+    for name, array in _arrays(section, ""):
         for part in strip:
             name = re.sub(rf"(^|\.){re.escape(part)}", r"\1", name)
         if name in found:
             raise WeightsError(f"two tensors are called '{name}' after removing {list(strip)}")
         found[name] = array
     if not found:
-        raise WeightsError(
-            f"no tensors in the weights file; looked in {list(sections)} and at the top level, "
-            f"which holds {[str(key) for key in tree][:10]}"
-        )
+        where = f"{list(sections)} and at the top level, which holds {[str(k) for k in tree][:10]}"
+        raise WeightsError(f"no tensors in the weights file; looked in {where}")
     return found
 
 
-def _arrays(tree: Mapping[Any, Any], prefix: str) -> list[tuple[str, NDArray[Any]]]:
-    rows = []
+def _arrays(tree: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, NDArray[Any]]]:
     for key, value in tree.items():
         if isinstance(value, np.ndarray | np.generic):
-            rows.append((f"{prefix}{key}", np.asarray(value)))
+            yield f"{prefix}{key}", np.asarray(value)
         elif isinstance(value, Mapping):
-            rows.extend(_arrays(value, f"{prefix}{key}/"))
-    return rows
+            yield from _arrays(value, f"{prefix}{key}/")
 
 
 @dataclass(frozen=True)
@@ -81,21 +78,14 @@ class KeyReport:
     wrong_shape: Mapping[str, tuple[Shape, Shape]]
 
     def __str__(self) -> str:
-        shapes = [
-            f"{name} (file {list(file)}, network {list(network)})"
-            for name, (file, network) in self.wrong_shape.items()
-        ]
-        rows = (
-            ("missing in the file", self.missing),
-            ("unknown to the network", self.unexpected),
-            ("of another shape", shapes),
-        )
-        lines = [f"{len(self.matched)} tensors match"]
-        for what, names in rows:
-            if names:
-                more = f", and {len(names) - 10} more" if len(names) > 10 else ""
-                lines.append(f"{len(names)} {what}: {', '.join(names[:10])}{more}")
-        return "\n".join(lines)
+        wrong = self.wrong_shape.items()
+        shapes = [f"{name} (file {list(f)}, network {list(n)})" for name, (f, n) in wrong]
+        return "\n".join([
+            f"{len(self.matched)} tensors match",
+            *_row("missing in the file", self.missing),
+            *_row("unknown to the network", self.unexpected),
+            *_row("of another shape", shapes),
+        ])  # fmt: skip
 
     def require(self, *, allow_unexpected: bool = False) -> None:
         """Raise WeightsError, with the report, unless file and network have the same tensors.
@@ -105,10 +95,13 @@ class KeyReport:
         """
         wrong = self.missing or self.wrong_shape or not self.matched
         if wrong or (self.unexpected and not allow_unexpected):
-            raise WeightsError(
-                f"the weights do not fit the network: {self}\n"
-                "Choose the architecture the file was made for, or another file."
-            )
+            hint = "Choose the architecture the file was made for, or another file."
+            raise WeightsError(f"the weights do not fit the network: {self}\n{hint}")
+
+
+def _row(what: str, names: Names) -> list[str]:
+    more = f", and {len(names) - 10} more" if len(names) > 10 else ""
+    return [f"{len(names)} {what}: {', '.join(names[:10])}{more}"] if names else []
 
 
 def match_keys(
@@ -124,12 +117,10 @@ def match_keys(
     both = sorted(names & found.keys() & expected.keys())
     shapes = {name: (tuple(found[name].shape), tuple(expected[name])) for name in both}
     wrong = {name: pair for name, pair in shapes.items() if pair[0] != pair[1]}
-    return KeyReport(
-        matched=tuple(name for name in both if name not in wrong),
-        missing=tuple(sorted(names - found.keys())),
-        unexpected=tuple(sorted(names - expected.keys())),
-        wrong_shape=wrong,
-    )
+    matched = tuple(name for name in both if name not in wrong)
+    missing = tuple(sorted(names - found.keys()))
+    unexpected = tuple(sorted(names - expected.keys()))
+    return KeyReport(matched, missing, unexpected, wrong)
 
 
 def fingerprint(tensors: Mapping[str, NDArray[Any]]) -> str:
@@ -140,9 +131,9 @@ def fingerprint(tensors: Mapping[str, NDArray[Any]]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         array = np.asarray(tensors[name])
-        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
         digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        digest.update(array.data)
     return digest.hexdigest()
 
 
@@ -154,24 +145,24 @@ def write_safetensors(
     A checksum of the tensors is added to the metadata; `read_safetensors` verifies it. Raises
     WeightsError for a dtype without a place in the format.
     """
-    from safetensors.numpy import save_file
-
     known = {np.dtype(code) for code in SAFETENSORS_DTYPES.values()}
     arrays = {}
     for name, value in tensors.items():
-        array = np.asarray(value)
-        if array.dtype.newbyteorder("<") not in known:
-            raise WeightsError(
-                f"{path}: tensor '{name}' has type {array.dtype}; it cannot be saved"
-            )
-        native = array.astype(array.dtype.newbyteorder("="), copy=False)
-        arrays[name] = np.ascontiguousarray(native).reshape(array.shape)
-    path = Path(path)
+        kind = np.asarray(value).dtype.newbyteorder("=")
+        if kind not in known:
+            raise WeightsError(f"{path}: tensor '{name}' has type {kind}; it cannot be saved")
+        arrays[name] = np.asarray(value, kind, order="C")
+    with whole_file(Path(path)) as unfinished:
+        save_file(arrays, unfinished, {**metadata, CHECKSUM: fingerprint(arrays)})
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A name to write to. The file is moved to `path` when nothing was raised, else removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = {**metadata, CHECKSUM: fingerprint(arrays)}
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         unfinished = Path(folder) / path.name
-        save_file(arrays, unfinished, text)
+        yield unfinished
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
@@ -183,8 +174,6 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[st
     Raises WeightsError when the file is absent, damaged, or fails the checksum that
     `write_safetensors` stored.
     """
-    from safetensors import SafetensorError, deserialize, safe_open
-
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
@@ -202,8 +191,3 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[st
     if stored is not None and stored != fingerprint(tensors):
         raise WeightsError(f"{path}: its tensors do not match their checksum; get the file again")
     return tensors, metadata
-
-
-def widen_bfloat16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """bfloat16 values, given as their bits, as float32."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
