@@ -17,8 +17,6 @@ from ssvideo_core.blocks import (
     block_span,
     num_blocks,
     read_block,
-    remove_leftovers,
-    replacing,
     write_block,
 )
 from ssvideo_core.errors import DataError
@@ -131,30 +129,3 @@ def test_rows_and_failures_must_be_the_span(tmp_path: Path, video: list[int]) ->
     write_block(tmp_path, block, REQUEST)
     with pytest.raises(DataError, match="expected videos 256 to 260 once each"):
         read_block(tmp_path, 1, REQUEST, num_videos=261)
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_bytes(b"before")
-    with pytest.raises(KeyboardInterrupt), replacing(path) as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
-    assert path.read_bytes() == b"before"
-    with replacing(path) as file:
-        file.write(b"after")
-        assert path.read_bytes() == b"before"
-    assert path.read_bytes() == b"after"
-
-
-def test_clearing_left_overs_does_not_disturb_a_second_finisher(tmp_path: Path) -> None:
-    path = tmp_path / "features.json"
-    path.write_bytes(b"same")
-    with replacing(path) as file:
-        file.write(b"same")
-        remove_leftovers(tmp_path)
-    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [
-        ("features.json", b"same")
-    ]
-    with pytest.raises(FileNotFoundError), replacing(tmp_path / "absent") as file:
-        remove_leftovers(tmp_path)

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ssvideo_core.errors import DataError
+from ssvideo_core.files import replacing
 
 BLOCK_VIDEOS = 256
 MEAN_OF_VIEWS = -1  # the `view` of a row that stands for all views of its video
@@ -131,38 +129,6 @@ def read_block(folder: Path, number: int, request: str, num_videos: int) -> Bloc
     block = Block(number, **arrays, failures=failures, missing_samples=record["missing_samples"])
     _check_videos(path, block, block_span(number, num_videos))
     return block
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` only once all of it is on the disk.
-
-    After an error, or a kill at any moment, `path` is what it was before.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        _rename(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _rename(temporary: Path, path: Path) -> None:
-    try:
-        temporary.replace(path)
-    except FileNotFoundError:
-        # Another process completed the folder and cleared left-overs: the same bytes are there.
-        if not path.exists():
-            raise
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete what killed processes left half-written in a complete folder."""
-    for temporary in folder.glob(".*.tmp"):
-        temporary.unlink(missing_ok=True)
 
 
 def _arrays(block: Block) -> dict[str, NDArray[Any]]:

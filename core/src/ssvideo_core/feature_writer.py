@@ -21,8 +21,6 @@ from ssvideo_core.blocks import (
     block_path,
     num_blocks,
     read_block,
-    remove_leftovers,
-    replacing,
     write_block,
 )
 from ssvideo_core.errors import ConfigError, DataError
@@ -38,6 +36,7 @@ from ssvideo_core.features import (
     info_from_json,
     open_features,
 )
+from ssvideo_core.files import remove_leftovers, replacing
 from ssvideo_core.results import Provenance
 
 _LOG = logging.getLogger(__name__)

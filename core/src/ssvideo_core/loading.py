@@ -92,6 +92,7 @@ def _parallel(
     with contextlib.closing(_Pool(function, workers, name)) as pool:
 
         def begin(handed_out: int) -> None:
+            outcomes.update(pool.collect(0))  # so that the pool knows who is idle
             free = limit - (pool.submitted - handed_out)
             for number, task in islice(numbered, min(free, pool.room)):
                 pool.submit(number, task)
@@ -144,11 +145,11 @@ class _Pool:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             _send(worker.connection, _pack(task))
 
-    def collect(self) -> dict[int, _Outcome]:
-        """Wait for answers; what arrived, by number of the task."""
+    def collect(self, timeout_s: float | None = None) -> dict[int, _Outcome]:
+        """Wait for an answer, at most that long; all that arrived, by number of the task."""
         found = {}
         working = {worker.connection: worker for worker in self._workers if worker.held}
-        for connection in wait(list(working)):
+        for connection in wait(list(working), timeout_s):
             worker = working[connection]  # type: ignore[index]
             try:
                 outcome = _receive(worker.connection)

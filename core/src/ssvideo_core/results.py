@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ssvideo_core.errors import DataError
+from ssvideo_core.files import replacing
 
 SCHEMA = 1
 
@@ -112,19 +112,12 @@ def append_results(path: Path, results: Iterable[Result]) -> None:
     """
     lines = "".join(canonical_json({"schema": SCHEMA, **asdict(r)}) + "\n" for r in results)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with _locked(path.parent):
         before = path.read_bytes() if path.exists() else b""
         if before and not before.endswith(b"\n"):
             before += b"\n"
-        try:
-            with temporary.open("wb") as file:
-                file.write(before + lines.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as file:
+            file.write(before + lines.encode())
 
 
 def read_results(path: Path) -> list[Result]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from ssvideo_core import config as configs
 from ssvideo_core.errors import ConfigError
+from ssvideo_core.files import replacing
 
 
 def run_folder(root: Path, name: str, config: Any) -> Path:
@@ -86,10 +87,6 @@ def append_json_line(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: temporary name in the same folder, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Write UTF-8 text as a whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode())

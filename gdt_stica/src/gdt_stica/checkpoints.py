@@ -9,7 +9,6 @@ metadata. `ssvideo_core.weights` reads both and runs no code from them.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from ssvideo_core.errors import ConfigError, WeightsError
 from ssvideo_core.features import clip_from_json, clip_to_json
+from ssvideo_core.files import replacing
 from ssvideo_core.methods import PublishedWeights
 from ssvideo_core.views import ClipSpec, Modality
 from ssvideo_core.weights import (
@@ -300,7 +300,5 @@ def convert(weights: str, target: Path, options: Mapping[str, Any] | None = None
     for modality in checkpoint.modalities():
         checkpoint.side_tensors(modality)
     model = {name: from_numpy(array) for name, array in checkpoint.tensors.items()}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    torch.save({"model": model, "epoch": 0}, unfinished)
-    os.replace(unfinished, target)
+    with replacing(target) as file:
+        torch.save({"model": model, "epoch": 0}, file)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ssvideo_core.errors import WeightsError
+from ssvideo_core.files import replacing
 from ssvideo_core.methods import PublishedWeights
-from ssvideo_core.weights.tensors import whole_file
 
 WEIGHTS_VARIABLE = "SSVIDEO_WEIGHTS"
 OPEN = partial(urllib.request.urlopen, timeout=60)
@@ -88,19 +87,22 @@ def _check_address(address: str) -> None:
 def _download(record: PublishedWeights, path: Path, open_address: Callable[[str], Any]) -> None:
     """Fetch a file next to its place, check length and hash, then move it there."""
     _check_address(record.address)
-    with whole_file(path) as unfinished:
+    digest, head, size = hashlib.sha256(), b"", 0
+    with replacing(path) as file:
         try:
-            with open_address(record.address) as answer, unfinished.open("wb") as file:
+            with open_address(record.address) as answer:
                 _check_address(answer.geturl())  # where redirections led
                 expected = int(answer.headers.get("Content-Length", -1))
-                shutil.copyfileobj(answer, file)
+                while part := answer.read(1 << 20):
+                    file.write(part)
+                    digest.update(part)
+                    head, size = head or part[:256], size + len(part)
         except (OSError, HTTPException, ValueError) as error:
             raise WeightsError(
                 f"{record.address}: download failed ({error}); get it by hand and put it at {path}"
             ) from error
-        with unfinished.open("rb") as file:
-            page = file.read(256).lstrip().lower().startswith((b"<!doctype html", b"<html"))
-        size, found = unfinished.stat().st_size, _sha256(unfinished)
+        page = head.lstrip().lower().startswith((b"<!doctype html", b"<html"))
+        found = digest.hexdigest()
         problem = (
             "a web page instead of the file (open it in a browser)" if page
             else f"{size} of {expected} bytes" if expected not in (-1, size)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from ssvideo_core.errors import WeightsError
+from ssvideo_core.files import replacing
 from ssvideo_core.weights.names import widen_bfloat16
 
 Shape = tuple[int, ...]
@@ -152,20 +150,8 @@ def write_safetensors(
         if kind not in known:
             raise WeightsError(f"{path}: tensor '{name}' has type {kind}; it cannot be saved")
         arrays[name] = np.asarray(value, kind, order="C")
-    with whole_file(Path(path)) as unfinished:
-        save_file(arrays, unfinished, {**metadata, CHECKSUM: fingerprint(arrays)})
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A name to write to. The file is moved to `path` when nothing was raised, else removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        unfinished = Path(folder) / path.name
-        yield unfinished
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+    with replacing(Path(path)) as file:
+        file.write(save(arrays, {**metadata, CHECKSUM: fingerprint(arrays)}))
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
