@@ -59,8 +59,8 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types of every package's src."""
-    install(session, *PACKAGES.values())
-    session.install("mypy", "./core[torch]")
+    install(session, *PACKAGES.values(), extra="test")
+    session.install("mypy")
     sources = [f"{folder}/src" for folder in PACKAGES.values()]
     session.run("mypy", *sources, env={"MYPYPATH": os.pathsep.join(sources)})
 

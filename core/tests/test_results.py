@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,19 +55,22 @@ def test_nothing_is_written_when_one_result_cannot_be(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def _append_many(path: Path, who: int) -> None:
-    for number in range(20):
-        append_results(path, [replace(RUN, n=100 * who + number)] * 3)
+APPEND_MANY = """
+import sys
+from pathlib import Path
+from ssvideo_core.results import Key, Result, append_results
+
+for number in range(20):
+    result = Result(Key(*"abcdefgh"), 0.5, n=100 * int(sys.argv[2]) + number)
+    append_results(Path(sys.argv[1]), [result] * 3)
+"""
 
 
 def test_processes_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_append_many, args=(path, who)) for who in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    command = [sys.executable, "-c", APPEND_MANY, str(path)]
+    workers = [subprocess.Popen([*command, str(who)]) for who in range(3)]
+    assert [worker.wait(timeout=120) for worker in workers] == [0, 0, 0]
     numbers = [result.n for result in read_results(path)]
     assert len(numbers) == 180
     assert numbers[::3] == numbers[1::3] == numbers[2::3]  # the lines of one call stay together

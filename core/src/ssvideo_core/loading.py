@@ -92,9 +92,8 @@ def _parallel(
     with contextlib.closing(_Pool(function, workers, name)) as pool:
 
         def begin(handed_out: int) -> None:
-            outcomes.update(pool.collect(0))  # so that the pool knows who is idle
-            free = limit - (pool.submitted - handed_out)
-            for number, task in islice(numbered, min(free, pool.room)):
+            free = min(limit, workers * _QUEUE) - (pool.submitted - handed_out)
+            for number, task in islice(numbered, free):
                 pool.submit(number, task)
 
         begin(0)
@@ -131,31 +130,29 @@ class _Pool:
         # Before multiprocessing's own handler, which would wait for workers that wait for us.
         atexit.register(self.close)
 
-    @property
-    def room(self) -> int:
-        return self._size * _QUEUE - sum(len(worker.held) for worker in self._workers)
-
     def submit(self, number: int, task: Any) -> None:
-        worker = min(self._workers, key=lambda worker: len(worker.held), default=None)
-        if worker is None or (worker.held and len(self._workers) < self._size):
-            worker = self._start()
+        # In turns: results are handed out in order, so neighbours should be worked on side by side.
+        turn = number % self._size
+        worker = self._workers[turn] if turn < len(self._workers) else self._start()
         worker.held.append((number, task))
         self.submitted += 1
         # A worker that died meanwhile is reported when its answer is collected.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             _send(worker.connection, _pack(task))
 
-    def collect(self, timeout_s: float | None = None) -> dict[int, _Outcome]:
-        """Wait for an answer, at most that long; all that arrived, by number of the task."""
+    def collect(self) -> dict[int, _Outcome]:
+        """Wait for answers; what arrived, by number of the task."""
         found = {}
         working = {worker.connection: worker for worker in self._workers if worker.held}
-        for connection in wait(list(working), timeout_s):
+        for connection in wait(list(working)):
             worker = working[connection]  # type: ignore[index]
             try:
                 outcome = _receive(worker.connection)
             except (EOFError, ConnectionResetError):
                 outcome = _Outcome(None, self._died(worker))
             found[worker.held.popleft()[0]] = outcome
+            if isinstance(outcome.error, WorkerDiedError):
+                worker.held.clear()  # the error ends the map before their turn
         return found
 
     def close(self) -> None:
@@ -180,8 +177,6 @@ class _Pool:
         return self._workers[-1]
 
     def _died(self, worker: _Worker) -> WorkerDiedError:
-        self._workers.remove(worker)
-        worker.connection.close()
         worker.process.join()
         code = worker.process.exitcode or 0
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
