@@ -40,6 +40,7 @@ def test_every_block_of_the_repository_is_tagged(root: Path) -> None:
     ("words", "problem"),
     [
         (["nox", "-s", "demo"], None),
+        (["nox", "-s", "demo", "--", "-k", "retrieval"], None),
         (["nox", "-s", "nothing"], "no nox session"),
         (["python", "-m", "ssvideo_core", "check-data", "--videos", "X"], None),
         (["python", "-m", "ssvideo_core", "check-data", "--vidoes", "X"], "required"),

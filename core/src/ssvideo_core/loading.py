@@ -1,9 +1,9 @@
 """An ordered map over worker processes: videos are decoded beside the network.
 
 Workers are fresh interpreters ("spawn"), because forking a process in which torch or jax has
-started threads can hang it. They share nothing but one socket each with this process; arrays cross
-as anonymous memory files, which a worker fills without waiting for this process and which vanish
-with the last process that knows them.
+started threads can hang it. All take their tasks from one socket, so that none waits while there is
+work, even if this process is busy, and give results back on their own. Arrays cross as anonymous
+memory files, which vanish with the last process that knows them.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import multiprocessing
 import os
 import pickle
 import signal
+import socket
+import struct
 import sys
 import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count, islice
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
-from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any, NamedTuple, TypeVar
 
 from ssvideo_core.errors import ConfigError, DataError, SSVideoError
@@ -33,8 +34,7 @@ from ssvideo_core.errors import ConfigError, DataError, SSVideoError
 T = TypeVar("T")
 R = TypeVar("R")
 
-_QUEUE = 16  # tasks that a worker holds at most: their messages fit a socket, so nobody blocks
-_INLINE = 4096  # bytes of a message that go through the socket itself
+_INLINE = 4096  # bytes of a message up to which it goes through the socket itself
 _COPIED = 1 << 20  # bytes up to which a memory file is copied: mappings are a limited resource
 _ALIGNMENT = 64
 _END_S = 1.0  # for workers to end by themselves
@@ -55,20 +55,26 @@ def ordered_map(
     """`map(function, tasks)` by `workers` processes; 0 calls the function in this one.
 
     function: picklable, sent once to each worker. tasks: picklable, taken one by one.
-    in_flight: tasks begun and not yet asked for, 2 x workers unless given; a slow consumer thereby
-        stops the workers. name: what a message calls a task.
+    in_flight: how many tasks may be begun and their results not yet asked for, 2 x workers unless
+        given; a slow consumer thereby stops the workers. name: what a message calls a task.
 
     Results come in the order of the tasks, and so do errors: an exception of `function` is raised
     here with its type and message, after the results before it. A worker that dies (killed, out of
-    memory) raises WorkerDiedError in its task's turn, ConfigError is raised for counts that make no
-    sense. Closing or dropping the iterator ends the workers; so does the end of this process,
-    however it comes. A script that uses workers needs `if __name__ == "__main__":` around its work.
+    memory) raises WorkerDiedError. Closing or dropping the iterator ends the workers; so does the
+    end of this process, however it comes. A script that uses workers needs
+    `if __name__ == "__main__":` around its work.
+
+    Raises ConfigError for counts that make no sense, and for workers on systems other than Linux.
     """
     limit = 2 * workers if in_flight is None else in_flight
     if workers < 0 or (workers and limit < 1):
         raise ConfigError(
             f"{workers} workers and {limit} tasks in flight are asked for, expected 0 or more "
             "workers, and with workers 1 task or more"
+        )
+    if workers and sys.platform != "linux":
+        raise ConfigError(
+            f"{workers} workers are asked for; expected 0, because only Linux has them"
         )
     if workers:
         return _parallel(function, tasks, workers, limit, name)
@@ -88,78 +94,99 @@ def _parallel(
     name: Callable[[T], str],
 ) -> Generator[R, None, None]:
     numbered = enumerate(tasks)
-    outcomes: dict[int, _Outcome] = {}
-    with contextlib.closing(_Pool(function, workers, name)) as pool:
+    begun: dict[int, T] = {}
+    with contextlib.closing(_Pool(function, workers)) as pool:
 
-        def begin(handed_out: int) -> None:
-            free = min(limit, workers * _QUEUE) - (pool.submitted - handed_out)
-            for number, task in islice(numbered, free):
+        def begin() -> None:
+            for number, task in islice(numbered, limit - len(begun)):
+                begun[number] = task
                 pool.submit(number, task)
 
-        begin(0)
-        for following in count():
-            if following == pool.submitted:
+        begin()
+        for number in count():
+            if number not in begun:
                 return
-            while following not in outcomes:
-                outcomes.update(pool.collect())
-            outcome = outcomes.pop(following)
+            outcome = pool.result(number, lambda taken: name(begun[taken]))
             if outcome.error is not None:
                 raise outcome.error
-            begin(following + 1)
+            del begun[number]
+            begin()
             yield outcome.value
 
 
 @dataclass
 class _Worker:
-    """held: tasks sent and not yet answered, oldest first, by number; it works on the first."""
+    """taken: the number of the task it works on."""
 
     process: SpawnProcess
-    connection: Connection
-    held: deque[tuple[int, Any]] = field(default_factory=deque)
+    results: socket.socket
+    taken: int | None = None
 
 
 class _Pool:
     """Worker processes, started when there is work for one more."""
 
-    def __init__(
-        self, function: Callable[[Any], Any], size: int, name: Callable[[Any], str]
-    ) -> None:
-        self._function, self._size, self._name = function, size, name
+    def __init__(self, function: Callable[[Any], Any], size: int) -> None:
+        self._function, self._size = function, size
         self._workers: list[_Worker] = []
-        self.submitted = 0
+        self._tasks, self._tasks_end = _socket_pair()
+        self._unsent: deque[tuple[int, Any]] = deque()
+        self._outcomes: dict[int, _Outcome] = {}
         # Before multiprocessing's own handler, which would wait for workers that wait for us.
         atexit.register(self.close)
 
     def submit(self, number: int, task: Any) -> None:
-        # In turns: results are handed out in order, so neighbours should be worked on side by side.
-        turn = number % self._size
-        worker = self._workers[turn] if turn < len(self._workers) else self._start()
-        worker.held.append((number, task))
-        self.submitted += 1
-        # A worker that died meanwhile is reported when its answer is collected.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            _send(worker.connection, _pack(task))
+        if len(self._workers) < self._size:
+            self._start()
+        self._unsent.append((number, task))
+        self._send_tasks()
 
-    def collect(self) -> dict[int, _Outcome]:
-        """Wait for answers; what arrived, by number of the task."""
-        found = {}
-        working = {worker.connection: worker for worker in self._workers if worker.held}
-        for connection in wait(list(working)):
-            worker = working[connection]  # type: ignore[index]
-            try:
-                outcome = _receive(worker.connection)
-            except (EOFError, ConnectionResetError):
-                outcome = _Outcome(None, self._died(worker))
-            found[worker.held.popleft()[0]] = outcome
-            if isinstance(outcome.error, WorkerDiedError):
-                worker.held.clear()  # the error ends the map before their turn
-        return found
+    def result(self, number: int, name: Callable[[int], str]) -> _Outcome:
+        """Wait for the outcome of one task. name: by number of a task."""
+        while number not in self._outcomes:
+            ready = wait([worker.results for worker in self._workers])
+            for worker in self._workers:
+                if worker.results in ready:
+                    self._collect(worker, number, name)
+            self._send_tasks()
+        return self._outcomes.pop(number)
+
+    def _collect(self, worker: _Worker, number: int, name: Callable[[int], str]) -> None:
+        try:
+            taken, outcome = _receive(worker.results)
+        except (EOFError, ConnectionResetError):
+            worker.process.join()
+            self._workers.remove(worker)
+            # Without a task it may have died just after taking one, which then never ends.
+            failed = number if worker.taken is None else worker.taken
+            at = "between two tasks" if worker.taken is None else f"at work on {name(failed)}"
+            self._outcomes[failed] = _Outcome(None, _death(worker.process, at))
+            return
+        worker.taken = taken if outcome is None else None
+        if outcome is not None:
+            self._outcomes[taken] = outcome
+
+    def _send_tasks(self) -> None:
+        """Send what the socket has room for; it is never waited for, so nobody waits in a ring."""
+        with contextlib.suppress(BlockingIOError):
+            while self._unsent:
+                _send(self._tasks, _pack(self._unsent[0]), socket.MSG_DONTWAIT)
+                self._unsent.popleft()
+
+    def _start(self) -> None:
+        ours, theirs = _socket_pair()
+        process = multiprocessing.get_context("spawn").Process(
+            target=_serve, args=(self._function, self._tasks_end, theirs), daemon=True
+        )
+        process.start()
+        theirs.close()  # else the end of the worker would not close the socket
+        self._workers.append(_Worker(process, ours))
 
     def close(self) -> None:
-        """End the workers, those that are busy after a second."""
+        """End the workers; those that are busy get a second."""
         atexit.unregister(self.close)
-        for worker in self._workers:
-            worker.connection.close()
+        for end in (self._tasks, self._tasks_end, *(worker.results for worker in self._workers)):
+            end.close()
         until = time.monotonic() + _END_S
         for worker in self._workers:
             worker.process.join(max(0.0, until - time.monotonic()))
@@ -167,39 +194,32 @@ class _Pool:
             worker.process.join()
         self._workers.clear()
 
-    def _start(self) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self._function), daemon=True)
-        process.start()
-        theirs.close()  # else the end of the worker would not close the connection
-        self._workers.append(_Worker(process, ours))
-        return self._workers[-1]
 
-    def _died(self, worker: _Worker) -> WorkerDiedError:
-        worker.process.join()
-        code = worker.process.exitcode or 0
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+def _death(process: SpawnProcess, at: str) -> WorkerDiedError:
+    code = process.exitcode or 0
+    if code < 0:
+        how = f"was ended by {signal.Signals(-code).name}"
+        advice = "If memory ran out, use fewer workers; else look at that video"
+    else:
+        how = f"ended with exit code {code}"
         advice = (
-            "If memory ran out, use fewer workers; else look at that video"
-            if code < 0
-            else "Its messages are above; a script that uses workers must not start its work when "
-            'it is imported (if __name__ == "__main__":)'
+            "Its messages are above. A script that uses workers must not start its work when it is "
+            'imported (if __name__ == "__main__":)'
         )
-        name = self._name(worker.held[0][1])
-        return WorkerDiedError(f"a worker process ended by {how} at work on {name}. {advice}")
+    return WorkerDiedError(f"a worker process {how} {at}. {advice}")
 
 
-def _serve(connection: Connection, function: Callable[[Any], Any]) -> None:
+def _serve(function: Callable[[Any], Any], tasks: socket.socket, results: socket.socket) -> None:
     """The life of a worker."""
     # Ctrl-C and a scheduler's SIGTERM reach the whole group; the parent decides what they mean.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
-            task = _receive(connection)
-            _send(connection, _answer(function, task))
+            number, task = _receive(tasks)
+            _send(results, _pack((number, None)))
+            _send(results, _answer(function, number, task))
 
 
 def _end_with_parent() -> None:
@@ -209,11 +229,11 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _answer(function: Callable[[Any], Any], task: Any) -> _Parts:
+def _answer(function: Callable[[Any], Any], number: int, task: Any) -> _Message:
     try:
-        return _pack(_Outcome(function(task)))
+        return _pack((number, _Outcome(function(task))))
     except Exception as error:  # of any kind: it is raised in the parent
-        return _pack(_Outcome(None, _portable(error)))
+        return _pack((number, _Outcome(None, _portable(error))))
 
 
 def _portable(error: Exception) -> Exception:
@@ -230,56 +250,69 @@ def _portable(error: Exception) -> Exception:
     return RuntimeError(f"{type(error).__name__} in a worker process: {error}\n{report}")
 
 
-# A message is the pickle of a value and then its arrays, each with its span of bytes.
-_Parts = list[memoryview]
+class _Message(NamedTuple):
+    """Parts by first byte: their number and places, then the pickle of a value and its arrays."""
+
+    size: int
+    parts: list[tuple[int, memoryview]]
 
 
-def _pack(value: Any) -> _Parts:
+def _pack(value: Any) -> _Message:
     buffers: list[pickle.PickleBuffer] = []
     head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    return [memoryview(head), *(buffer.raw() for buffer in buffers)]
-
-
-def _send(connection: Connection, parts: _Parts) -> None:
-    spans, end = [], 0
-    for part in parts:
+    contents = [memoryview(head), *(buffer.raw() for buffer in buffers)]
+    layout = struct.Struct(f"<{1 + 2 * len(contents)}Q")
+    places, end = [len(contents)], layout.size
+    parts = []
+    for content in contents:
         start = -(-end // _ALIGNMENT) * _ALIGNMENT
-        end = start + part.nbytes
-        spans.append((start, end))
-    if end <= _INLINE or sys.platform != "linux":
-        data = bytearray(end)
-        for (start, stop), part in zip(spans, parts, strict=True):
-            data[start:stop] = part
-        connection.send((spans, data))
+        end = start + content.nbytes
+        places += [start, end]
+        parts.append((start, content))
+    return _Message(end, [(0, memoryview(layout.pack(*places))), *parts])
+
+
+def _unpack(data: memoryview) -> Any:
+    (num_parts,) = struct.unpack_from("<Q", data)
+    places = iter(struct.unpack_from(f"<{2 * num_parts}Q", data, 8))
+    head, *arrays = (data[start:end] for start, end in zip(places, places, strict=True))
+    return pickle.loads(head, buffers=arrays)
+
+
+def _socket_pair() -> tuple[socket.socket, socket.socket]:
+    # SEQPACKET keeps messages whole, also when several processes take them from one socket.
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def _send(end: socket.socket, message: _Message, flags: int = 0) -> None:
+    if message.size <= _INLINE:
+        data = bytearray(message.size)
+        for start, part in message.parts:
+            data[start : start + part.nbytes] = part
+        end.send(data, flags)
         return
     file = os.memfd_create("ssvideo")
     try:
-        os.ftruncate(file, end)
-        for (start, _), part in zip(spans, parts, strict=True):
-            _write(file, part, start)
-        connection.send((spans, None))
-        send_handle(connection, file, 0)
+        os.ftruncate(file, message.size)
+        for start, part in message.parts:
+            while part.nbytes:
+                written = os.pwrite(file, part, start)
+                start, part = start + written, part[written:]
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", file))
+        end.sendmsg([b"file"], [rights], flags)
     finally:
         os.close(file)
 
 
-def _write(file: int, part: memoryview, offset: int) -> None:
-    while part:
-        written = os.pwrite(file, part, offset)
-        part, offset = part[written:], offset + written
-
-
-def _receive(connection: Connection) -> Any:
-    spans, data = connection.recv()
-    if data is None:
-        file = recv_handle(connection)
-        try:
-            size = spans[-1][1]
-            data = mmap.mmap(file, size)
-            if size <= _COPIED:
-                data = bytearray(data)
-        finally:
-            os.close(file)
-    view = memoryview(data)
-    head, *arrays = (view[start:stop] for start, stop in spans)
-    return pickle.loads(head, buffers=arrays)
+def _receive(end: socket.socket) -> Any:
+    """Raises EOFError when the other end is closed."""
+    data, files, _, _ = socket.recv_fds(end, _INLINE, 1, socket.MSG_CMSG_CLOEXEC)
+    if not data:
+        raise EOFError
+    if not files:
+        return _unpack(memoryview(bytearray(data)))
+    try:
+        mapped = mmap.mmap(files[0], 0)
+    finally:
+        os.close(files[0])
+    return _unpack(memoryview(bytearray(mapped) if len(mapped) <= _COPIED else mapped))
