@@ -37,7 +37,7 @@ def commands(name: str) -> list[tuple[str, ...]]:
         "ssvideo_core": ("check-data",),
         "shared_eval": ("methods", "run", "compare", "check-method"),
     }
-    method = ("describe", "extract", "evaluate", "check-data", "convert")
+    method = ("describe", "extract", "evaluate", "recipes", "check-data", "convert")
     return [(), *((word,) for word in subcommands.get(name, method))]
 
 

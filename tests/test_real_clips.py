@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +17,9 @@ FLAGS = {
     "sound": ["--modality", "sound", "--views", "2x1"],
 }
 WITHOUT_SOUND = 7
+
+
+BLOCK = 256  # videos
 
 
 def extract(modality: str, videos: Path, out: Path, *more: str) -> subprocess.Popen[str]:
@@ -71,3 +75,23 @@ def test_equal_for_any_workers_and_after_a_kill(
             assert (tmp_path / other / name).read_bytes() == (
                 tmp_path / "plain" / name
             ).read_bytes()
+
+
+def test_finished_blocks_survive_a_kill(root: Path, tmp_path: Path, monkeypatch) -> None:
+    """A real clip under more names than a block holds; the kill comes after the first block."""
+    monkeypatch.setenv("SSVIDEO_CACHE", str(tmp_path / "cache"))
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for number in range(BLOCK + 24):
+        shutil.copy(root / "core/tests/data/clips/rotated90_nasa.mp4", videos / f"{number:03}.mp4")
+    finish(extract("rgb", videos, tmp_path / "plain"))
+    killed = extract("rgb", videos, tmp_path / "killed")
+    first = tmp_path / "killed" / "block-000000.safetensors"
+    wait_for(first)
+    killed.kill()
+    killed.communicate()
+    assert not (tmp_path / "killed" / "features.json").exists()
+    written_ns = first.stat().st_mtime_ns
+    finish(extract("rgb", videos, tmp_path / "killed"))
+    assert first.stat().st_mtime_ns == written_ns
+    assert contents(tmp_path / "killed") == contents(tmp_path / "plain")

@@ -316,3 +316,9 @@ def test_under_pytest_the_ids_are_those_of_the_cases(tmp_path: Path) -> None:
     ):
         assert line in run.stdout
     assert "4 failed, 1 passed, 4 skipped" in run.stdout
+
+
+def test_another_folder_may_lack_a_method(tmp_path: Path) -> None:
+    assert load_cases(tmp_path / "brave", ["linear_svm"]) == []
+    with pytest.raises(DataError, match=r"cases\.json does not exist"):
+        load_cases(tmp_path / "brave")

@@ -126,3 +126,15 @@ def test_notices_of_the_source_are_printed(tmp_path: Path) -> None:
     report = check_data(None, tmp_path, decode=False)
     assert report.counts == {"videos": 1, "classes": 0}
     assert len(report.notices) == 1 and report.notices[0] in str(report)
+
+
+def test_damaged_videos_are_unreadable_also_when_remembered(clips: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos" / "wave"
+    folder.mkdir(parents=True)
+    for name in ("truncated_half.avi", "corrupt_middle.mp4"):
+        shutil.copy(clips / "broken" / name, folder)
+    for _ in range(2):
+        report = check_data(None, tmp_path / "videos")
+        assert not report.ok
+        assert "ends after 120 frames" in report.unreadable["wave/truncated_half.avi"]
+        assert "ends after 154 frames" in report.unreadable["wave/corrupt_middle.mp4"]

@@ -151,6 +151,83 @@ def test_check_data(method: Method, clips: Path, videos: Path, capsys) -> None:
     assert "zero_bytes.mp4" in capsys.readouterr().out
 
 
+def test_a_wrong_flag_leaves_the_folder_free(
+    method: Method, videos: Path, tmp_path: Path, capsys
+) -> None:
+    words = [
+        "extract",
+        "--weights",
+        "random",
+        "--videos",
+        str(videos),
+        "--out",
+        str(tmp_path / "f"),
+    ]
+    assert commands.main(method, [*words, "--frames", "0"]) == 2
+    assert "num_frames of a clip is 0" in capsys.readouterr().err
+    assert commands.main(method, [*words, "--views", "1x1"]) == 0
+
+
+def test_nothing_but_failures_is_no_success(
+    method: Method, clips: Path, tmp_path: Path, capsys
+) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    shutil.copy(clips / "broken" / "zero_bytes.mp4", folder)
+    words = ["extract", "--weights", "random", "--videos", str(folder)]
+    assert commands.main(method, [*words, "--out", str(tmp_path / "f")]) == 2
+    assert "1 of 1 videos failed" in capsys.readouterr().err
+
+
+def test_an_index_that_cannot_be_used_is_no_bad_video(
+    method: Method, videos: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SSVIDEO_CACHE", str(tmp_path / "file"))
+    words = ["extract", "--weights", "random", "--videos", str(videos)]
+    assert commands.main(method, [*words, "--out", str(tmp_path / "f")]) == 2
+    assert "$SSVIDEO_CACHE" in capsys.readouterr().err
+
+
+def test_paths_that_cannot_be_written(method: Method, videos: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").touch()
+    data = ["--weights", "random", "--videos", str(videos), "--views", "1x1"]
+    assert commands.main(method, ["extract", *data, "--out", str(tmp_path / "features")]) == 0
+    own = ["--protocol", "common-svm@1x1", "--features", str(tmp_path / "features")]
+    for words in (
+        ["extract", *data, "--out", str(tmp_path / "file")],
+        ["extract", *data, "--out", str(tmp_path / "file" / "below")],
+        ["extract", *data, "--out", str(tmp_path / ("long" * 100))],
+        ["recipes", "run", "quick", "--data", str(videos), "--out", str(tmp_path / "file")],
+        ["evaluate", *own, "--dataset", "hmdb51", "--out", str(tmp_path)],
+        ["evaluate", *own, "--dataset", "hmdb51", "--out", str(tmp_path / "file" / "x.jsonl")],
+    ):
+        capsys.readouterr()
+        assert commands.main(method, words) == 2, words
+        assert capsys.readouterr().err.count("\n") == 1, words
+
+
+def test_evaluate_asks_for_splits_and_a_known_protocol(
+    method: Method, tmp_path: Path, capsys
+) -> None:
+    words = ["evaluate", "--features", str(tmp_path)]
+    assert commands.main(method, [*words, "--protocol", "best"]) == 2
+    assert "best" in capsys.readouterr().err
+    assert commands.main(method, [*words, "--protocol", "common-svm"]) == 2
+    assert "--dataset hmdb51 or ucf101, or --split-files" in capsys.readouterr().err
+
+
+def test_recipes_help(method: Method, capsys) -> None:
+    assert commands.main(method, ["recipes", "--help"]) == 0
+    assert "list | show NAME | run NAME" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        commands.main(method, ["recipes", "run", "--help"])
+    assert end.value.code == 0
+    assert "--data" in capsys.readouterr().out
+    assert commands.main(method, ["recipes", "show", "quick", "--loud"]) == 2
+    assert commands.main(method, ["recipes", "list", "--loud"]) == 2
+
+
 def test_convert_needs_weights(method: Method, tmp_path: Path, capsys) -> None:
     words = ["convert", "--weights", "w.pth", "--out", str(tmp_path / "w.safetensors")]
     assert commands.main(method, words) == 2

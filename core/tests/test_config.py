@@ -52,6 +52,11 @@ def test_wrong_flags_exit_with_2(words: list[str], message: str, capsys) -> None
     assert message in capsys.readouterr().err
 
 
+def test_a_bare_switch_is_a_yes() -> None:
+    assert parse("--use_mlp", "no", "--epochs", "3").use_mlp is False
+    assert parse("--use_mlp", "--epochs", "3").use_mlp is True
+
+
 def test_required_flag_is_named(capsys) -> None:
     with pytest.raises(SystemExit) as end:
         configs.parse(Train, [], prog="train")

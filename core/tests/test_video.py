@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -397,3 +398,15 @@ def test_two_thousand_opens_leak_nothing(clips: Path) -> None:
         use(number)
     assert process.num_fds() == files
     assert process.memory_info().rss - memory < 50 * 2**20
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ffconcat version 1.0\nfile other.mp4\n", "#EXTM3U\n#EXTINF:1,\nother.mp4\n#EXT-X-ENDLIST\n"],
+)
+def test_a_list_of_other_files_is_no_video(clips: Path, tmp_path: Path, text: str) -> None:
+    """A text that FFmpeg would follow: what it names could be any file of this machine."""
+    shutil.copy(clips / "rotated90_nasa.mp4", tmp_path / "other.mp4")
+    (tmp_path / "list.mp4").write_text(text)
+    with pytest.raises(DecodeError, match=r"cannot open .*list\.mp4"):
+        probe(tmp_path / "list.mp4")

@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from ssvideo_core import video_index
-from ssvideo_core.errors import DataError, DecodeError
+from ssvideo_core.errors import ConfigError, DecodeError
 from ssvideo_core.video import probe
 from ssvideo_core.video_index import VideoIndex, default_index_path
 from ssvideo_core.views import VideoInfo
@@ -112,14 +112,14 @@ def test_many_processes_share_a_file(clips: Path, tmp_path: Path, worker_tasks: 
         orders = [paths, paths[::-1], paths[12:] + paths[:12]]
         counts = list(pool.map(worker_tasks.count_frames, [index] * 3, orders))
     assert counts == [[17, 25] * 12, [25, 17] * 12, [17, 25] * 12]
-    rows = sqlite3.connect(index.path).execute("SELECT count(*) FROM videos_1").fetchone()
+    rows = sqlite3.connect(index.path).execute("SELECT count(*) FROM videos_2").fetchone()
     assert rows == (24,)
 
 
 def test_a_damaged_index(clips: Path, tmp_path: Path) -> None:
     path = tmp_path / "index.sqlite"
     path.write_bytes(b"no database at all" * 100)
-    with pytest.raises(DataError, match=rf"{path} cannot be used: .*not a database.*delete it"):
+    with pytest.raises(ConfigError, match=rf"{path} cannot be used: .*not a database.*delete it"):
         VideoIndex(path).info(clips / NAMES[3])
 
 
@@ -130,15 +130,15 @@ def test_a_damaged_row(clips: Path, tmp_path: Path, change: str) -> None:
     path = tmp_path / "index.sqlite"
     VideoIndex(path).info(clips / NAMES[3])
     with sqlite3.connect(path) as connection:
-        connection.execute(f"UPDATE videos_1 SET {change}")
-    with pytest.raises(DataError, match=f"{path} cannot be used"):
+        connection.execute(f"UPDATE videos_2 SET {change}")
+    with pytest.raises(ConfigError, match=f"{path} cannot be used"):
         VideoIndex(path).info(clips / NAMES[3])
 
 
 def test_a_place_that_cannot_be_written(clips: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "index.sqlite", tmp_path):
-        with pytest.raises(DataError, match=r"cannot be used: .*SSVIDEO_CACHE"):
+        with pytest.raises(ConfigError, match=r"cannot be used: .*SSVIDEO_CACHE"):
             VideoIndex(path).info(clips / NAMES[3])
 
 

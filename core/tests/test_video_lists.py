@@ -51,8 +51,11 @@ def test_paths_start_from_the_root(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "has the columns none; expected video"),
-        ("file,label\na.mp4,x\n", r"has the columns file, label; expected video\[,label\]"),
+        ("", "has the columns none; its first line must name them: video"),
+        (
+            "file,label\na.mp4,x\n",
+            r"the columns file, label; its first line .* video\[,label\]",
+        ),
         ("video,label,label\na.mp4,x,y\n", "each once"),
         ("video,label\n", "lists no videos"),
         ("video\na.mp4\nc.mp4\n", r"line 3: 'c\.mp4' is no file below"),

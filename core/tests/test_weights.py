@@ -368,7 +368,7 @@ def test_appended_bytes(container: str, tmp_path: Path) -> None:
         (b"", "the weights file is empty"),
         (
             b"hello, this is text",
-            r"\(in no known format, read as a pickle\): the pickle is refused",
+            r"\(not .npy, .pth, .ckpt or .safetensors; read as .pkl\): the pickle is refused",
         ),
         (b"\x1f\x8b\x08\x00 gzip", "the pickle is refused"),
         (b"\x00" * 257 + b"ustar" + b"\x00" * 250, "a tar file, as PyTorch wrote before 0.1.10"),

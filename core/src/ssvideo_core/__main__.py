@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ssvideo_core.errors import EXIT_OK, EXIT_USER, SSVideoError
+from ssvideo_core.errors import EXIT_OK, EXIT_USER, exit_code
 
 USAGE = """usage: python -m ssvideo_core COMMAND [--help]
 
@@ -23,11 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USER
     from ssvideo_core.commands import run_check_data
 
-    try:
-        return run_check_data(words[1:], prog="ssvideo_core check-data")
-    except SSVideoError as error:
-        print(f"ssvideo_core check-data: {error}", file=sys.stderr)
-        return EXIT_USER
+    prog = "ssvideo_core check-data"
+    return exit_code(prog, lambda: run_check_data(words[1:], prog=prog))
 
 
 if __name__ == "__main__":

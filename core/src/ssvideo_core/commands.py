@@ -17,7 +17,7 @@ from typing import Any
 from ssvideo_core import config as configs
 from ssvideo_core import runs
 from ssvideo_core.config import option
-from ssvideo_core.errors import EXIT_OK, EXIT_USER, ConfigError, SSVideoError
+from ssvideo_core.errors import EXIT_OK, EXIT_USER, ConfigError, exit_code
 from ssvideo_core.methods import Method, PublishedWeights, resolve
 from ssvideo_core.recipes import (
     DATA,
@@ -27,7 +27,7 @@ from ssvideo_core.recipes import (
     load_recipes,
     module_and_arguments,
 )
-from ssvideo_core.views import ClipSpec, Samples
+from ssvideo_core.views import ClipSpec, Samples, check_clip
 
 
 def read_grid(text: str) -> tuple[int, int]:
@@ -36,6 +36,13 @@ def read_grid(text: str) -> tuple[int, int]:
     if not (temporal.isdecimal() and spatial.isdecimal() and int(temporal) and int(spatial)):
         raise ValueError(f"'{text}' is not of the form 10x3 (clips over time x crops)")
     return int(temporal), int(spatial)
+
+
+def read_count(text: str) -> int:
+    """A whole number from 0."""
+    if not text.isdecimal():
+        raise ValueError(f"'{text}' is not a whole number from 0")
+    return int(text)
 
 
 def read_shard(text: str) -> tuple[int, int]:
@@ -64,14 +71,16 @@ def read_options(text: str) -> dict[str, Any]:
 class Extract:
     """Features of a folder or a list of videos.
 
-    An interrupted extraction goes on where it was when the same command is given again.
+    Given again after an interruption, the same command keeps the finished blocks of 256 videos.
     """
 
     weights: str = option(help="published name, file, folder of a run, or 'random'")
     videos: Path = option(help="folder of videos, or CSV with a column 'video'")
     out: Path = option(help="folder for the features", operational=True)
     modality: str = option("rgb", help="which encoder", choices=("rgb", "flow", "sound"))
-    views: tuple[int, int] = option((10, 3), help="clips x crops", read=read_grid, metavar="TxS")
+    views: tuple[int, int] = option(
+        (10, 3), help="clips x crops", read=read_grid, metavar="TxS", shown="10x3"
+    )
     frames: int | None = option(None, help="frames per clip instead of the encoder's own")
     size: int | None = option(None, help="pixels per side instead of the encoder's own")
     architecture: dict[str, Any] | None = option(
@@ -80,12 +89,17 @@ class Extract:
     output: str = option("embedding", help="embedding, projection, logits or a layer's name")
     keep: str = option("video", help="store one row a video or a view", choices=("video", "views"))
     on_bad: str = option("skip", help="a video that cannot be read", choices=("skip", "raise"))
-    seed: int = option(0, help="of random weights")
+    seed: int = option(0, help="of random weights", read=read_count)
     device: str = option("cpu", help="where the network runs", operational=True)
     batch_size: int = option(8, help="clips per step")
-    workers: int = option(0, help="processes that decode", operational=True)
+    workers: int = option(0, help="processes that decode", read=read_count, operational=True)
     shard: tuple[int, int] = option(
-        (0, 1), help="this process / processes", read=read_shard, metavar="I/N", operational=True
+        (0, 1),
+        help="this process / processes",
+        read=read_shard,
+        metavar="I/N",
+        shown="0/1",
+        operational=True,
     )
     download: bool = option(False, help="fetch published weights if absent", operational=True)
 
@@ -107,7 +121,9 @@ class CheckData:
     """Compare a data set on disk with what it should be; exit 2 at a mismatch."""
 
     videos: Path = option(help="root folder or CSV")
-    dataset: str = option("", help="hmdb51, ucf101, or nothing for your own videos")
+    dataset: str = option(
+        "", help="whose official lists to compare with", choices=("", "hmdb51", "ucf101")
+    )
     decode: bool = option(True, help="open every video")
     workers: int = option(0, help="processes that decode", operational=True)
 
@@ -151,11 +167,8 @@ def main(method: Method, argv: Sequence[str] | None = None) -> int:
         known = ", ".join(commands)
         print(f"{method.name}: no command '{words[0]}'; there is {known}", file=sys.stderr)
         return EXIT_USER
-    try:
-        return commands[words[0]](method, words[1:])
-    except SSVideoError as error:
-        print(f"{method.name} {words[0]}: {error}", file=sys.stderr)
-        return EXIT_USER
+    command = commands[words[0]]
+    return exit_code(f"{method.name} {words[0]}", lambda: command(method, words[1:]))
 
 
 Command = Callable[[Method, Sequence[str]], int]
@@ -247,7 +260,8 @@ def extract(method: Method, argv: Sequence[str]) -> int:
     info = features.info
     done = info.videos - info.bad - info.no_sound
     silent = f", {info.no_sound} without sound" if info.no_sound else ""
-    print(f"{config.out}: {done} of {info.videos} videos, {info.bad} failed{silent}")
+    listed = f" ({config.out / 'failures.csv'})" if info.bad else ""
+    print(f"{config.out}: {done} of {info.videos} videos, {info.bad} failed{listed}{silent}")
     return EXIT_OK
 
 
@@ -280,6 +294,7 @@ def override_clip(clip: ClipSpec, *, frames: int | None, size: int | None) -> Cl
         if clip.pixels is None:
             raise ConfigError("--size: a clip of sound has no pixels")
         clip = replace(clip, pixels=replace(clip.pixels, size=size))
+    check_clip(clip)
     return clip
 
 
@@ -294,6 +309,11 @@ def evaluate(method: Method, argv: Sequence[str]) -> int:
     from ssvideo_core.features import open_features
     from ssvideo_core.results import append_results
 
+    protocols.parse_protocol(config.protocol)
+    if config.out is not None:
+        append_results(config.out, [])  # a path that cannot be written is found before the work
+    if not config.dataset and config.split_files is None:
+        raise ConfigError("which splits? Give --dataset hmdb51 or ucf101, or --split-files")
     features = open_features(config.features)
     splits = find_splits(config.dataset, names=config.splits, files=config.split_files)
     for split in splits:
@@ -315,11 +335,16 @@ def _protocol_name(argv: Sequence[str]) -> str:
 def recipes(method: Method, argv: Sequence[str]) -> int:
     """Ready-made command lines: list, show NAME, run NAME."""
     words = list(argv)
-    if words[:1] == ["list"] or not words:
+    if words[:1] in (["-h"], ["--help"]):
+        print(f"usage: {method.name} recipes [list | show NAME | run NAME --help]")
+        return EXIT_OK
+    if words in ([], ["list"]):
         for recipe in load_recipes(method.name).values():
             print(f"{recipe.name:<24}{recipe.about}")
         return EXIT_OK
-    if words[0] not in ("show", "run") or len(words) < 2:
+    if words[:1] == ["run"] and words[1:2] in (["-h"], ["--help"]):
+        configs.parse(RunRecipe, ["--help"], prog=f"{method.name} recipes run NAME")
+    if words[0] not in ("show", "run") or len(words) < 2 or (words[0] == "show" and words[2:]):
         raise ConfigError("say 'recipes list', 'recipes show NAME' or 'recipes run NAME'")
     recipe = find_recipe(method.name, words[1])
     if words[0] == "show":

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import inspect
 import json
 import types
 import typing
@@ -33,20 +34,22 @@ def option(
     flags: Sequence[str] = (),
     choices: Sequence[Any] | None = None,
     metavar: str | None = None,
+    shown: str | None = None,
     read: Callable[[str], Any] | None = None,
     operational: bool = False,
 ) -> Any:
     """A dataclass field that is also a flag; without a default the flag is required.
 
     flags: the original program's spellings, the first one is shown first. read: text to value,
-    raising ValueError with advice. operational: changes speed or place, never results, and
-    therefore stays out of `digest`.
+    raising ValueError with advice. shown: how the help spells the default. operational: changes
+    speed or place, never results, and therefore stays out of `digest`.
     """
     metadata = {
         "help": help,
         "flags": tuple(flags),
         "choices": choices,
         "metavar": metavar,
+        "shown": shown,
         "read": read,
         "operational": operational,
     }
@@ -70,10 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser, config: type[Any]) -> None:
         kind, many = _value_type(hints[field.name])
         required = field.default is dataclasses.MISSING
         text = field.metadata["help"]
-        if not required and field.default not in (None, ()):
-            text += f" (default: {_shown(field.default)})"
+        if not required and field.default not in (None, "", ()):
+            text += f" (default: {field.metadata['shown'] or _shown(field.default)})"
         read = field.metadata["read"] or (read_bool if kind is bool else None)
         extra: dict[str, Any] = {"nargs": "+"} if many else {}
+        if kind is bool:  # a bare flag is a yes
+            extra = {"nargs": "?", "const": True}
         parser.add_argument(
             *flags,
             dest=field.name,
@@ -81,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser, config: type[Any]) -> None:
             default=None if required else field.default,
             type=_reader(read) if read else kind,
             choices=field.metadata["choices"],
-            metavar=field.metadata["metavar"],
+            metavar=field.metadata["metavar"] or ("yes|no" if kind is bool else None),
             help=text.replace("%", "%%"),
             **extra,
         )
@@ -99,7 +104,7 @@ def parse(config: type[C], argv: Sequence[str] | None, *, prog: str) -> C:
 
     `--check-only` reads the flags and exits with 0 before anything is done.
     """
-    parser = make_parser(prog, (config.__doc__ or "").strip())
+    parser = make_parser(prog, inspect.cleandoc(config.__doc__ or ""))
     add_arguments(parser, config)
     namespace = parser.parse_args(argv)
     if namespace.check_only:
@@ -156,6 +161,8 @@ def _reader(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return "yes" if default else "no"
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 

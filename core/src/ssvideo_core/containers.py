@@ -20,6 +20,12 @@ from av.video.stream import VideoStream
 
 from ssvideo_core.errors import DecodeError
 
+# Demuxers of video files; others, such as lists of further files, would open what a text names.
+_ONLY_FILES = {
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,"
+    "ogg,wav,m4v,h264,hevc"
+}
+
 
 @contextmanager
 def open_container(path: Path) -> Iterator[InputContainer]:
@@ -27,7 +33,9 @@ def open_container(path: Path) -> Iterator[InputContainer]:
     try:
         # An absolute path, because FFmpeg takes "a:b.mp4" for an address with the protocol "a".
         # Some HMDB51 files have titles that are not UTF-8, hence metadata_errors.
-        container = av.open(os.path.abspath(path), metadata_errors="ignore")
+        container = av.open(
+            os.path.abspath(path), metadata_errors="ignore", container_options=_ONLY_FILES
+        )
     except (av.FFmpegError, OSError) as error:
         raise DecodeError(
             f"cannot open {path}: {error.strerror}; expected a complete video file"

@@ -5,6 +5,9 @@ Each message says what was found, what was expected, in which file, and what to 
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 EXIT_OK = 0
 EXIT_BUG = 1  # an uncaught exception, with its traceback
 EXIT_USER = 2  # an SSVideoError: one message, no traceback
@@ -37,3 +40,24 @@ class ProtocolError(SSVideoError):
 
 class ConfigError(SSVideoError):
     """A flag, a recipe or a configuration is wrong or contradicts another one."""
+
+
+def exit_code(prog: str, action: Callable[[], int]) -> int:
+    """Run a command; returns its exit code, 2 after a user's error and 75 after an interruption.
+
+    What the system says of a path (a folder where a file is expected, no permission, too long a
+    name) is a user's error too; an OSError about no path is a bug and passes.
+    """
+    try:
+        return action()
+    except SSVideoError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return EXIT_USER
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"{prog}: {error.filename}: {error.strerror}; give another path", file=sys.stderr)
+        return EXIT_USER
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return EXIT_REQUEUE

@@ -36,14 +36,14 @@ from ssvideo_core.blocks import (
     block_span,
     num_blocks,
 )
-from ssvideo_core.errors import ConfigError, DataError, NoSoundError, SSVideoError
+from ssvideo_core.errors import ConfigError, DataError, DecodeError, NoSoundError, SSVideoError
 from ssvideo_core.feature_writer import FeatureWriter, allowed_failures, too_many_failed
 from ssvideo_core.features import KEEP, KINDS, FeatureSet, Row, clip_to_json, one_row_a_video
 from ssvideo_core.loading import ordered_map
 from ssvideo_core.methods import Encoder
 from ssvideo_core.progress import Meter, Report
 from ssvideo_core.source import VideoFiles, VideoSource
-from ssvideo_core.views import Clip, ClipSpec, VideoEntry, plan
+from ssvideo_core.views import Clip, ClipSpec, VideoEntry, check_clip, plan
 
 _LOG = logging.getLogger(__name__)
 ON_BAD = ("skip", "raise")
@@ -80,6 +80,8 @@ class LoadViews:
         video_id = self.source.entry(video).video_id
         try:
             info = self.source.info(video)
+            if info.damage is not None:
+                raise DecodeError(info.damage)  # features of a part would pass for the whole
             views = plan(info, self.clip, temporal=self.temporal, spatial=self.spatial)
             clips = self.source.read(video, views)
         except self.listed as error:
@@ -133,6 +135,7 @@ def extract(
     The folder remains resumable after any of them.
     """
     _check_options(keep=keep, kind=kind, on_bad=on_bad, batch_size=batch_size, shard=shard)
+    check_clip(encoder.clip)
     own = {
         "kind": kind,
         "fingerprint": encoder.fingerprint,

@@ -97,7 +97,8 @@ class FeatureWriter:
         """Complete the folder if all blocks are there, else return None.
 
         Writes failures.csv, then features.json. Raises DataError when more videos are bad than
-        `allowed_failures`: such a folder is never complete, whoever extracted which share of it.
+        `allowed_failures`, or all are: such a folder is never complete, whoever extracted which
+        share of it.
         """
         numbers = range(num_blocks(self.num_videos))
         if not all(block_path(self.folder, number).exists() for number in numbers):
@@ -111,7 +112,8 @@ class FeatureWriter:
                 for failure in block.failures:
                     counts["bad" if failure.bad else "no_sound"] += 1
                     file.write(_line((failure.video_id, failure.reason)))
-        if counts["bad"] > allowed_failures(self.num_videos):
+        left = self.num_videos - counts["no_sound"]
+        if counts["bad"] > allowed_failures(self.num_videos) or 0 < left == counts["bad"]:
             raise too_many_failed(self.folder, counts["bad"], self.num_videos)
         _write_json(self.folder / COMPLETE, self._info(counts).to_json())
         remove_leftovers(self.folder)

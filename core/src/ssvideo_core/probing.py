@@ -34,8 +34,8 @@ def probe(path: Path, video_id: str | None = None) -> VideoInfo:
 
     One pass over the packets, of which only the first frame is decoded. All frames are decoded and
     counted where packets do not tell: avi with B-frames, codecs that store packets without a
-    picture, interlaced video, and damaged files. A damaged video ends where decoding stops, and a
-    warning in the log says so.
+    picture, interlaced video, and damaged files. A damaged video ends where decoding stops;
+    `damage` says so, and so does a warning in the log.
 
     The video's clock is 0 at the first frame. `pts` is None for avi with B-frames, whose stored
     times are not in output order, and wherever the times of decoded frames do not ascend.
@@ -49,9 +49,9 @@ def probe(path: Path, video_id: str | None = None) -> VideoInfo:
             raise DecodeError(f"{path}: no frame can be decoded, expected at least one")
         counted = container.format.name == "avi" and stream.codec_context.has_b_frames
         pts = None if counted else _packet_times(stream, scan)
-        num_frames = 0 if pts is None else len(pts)
+        num_frames, damage = 0 if pts is None else len(pts), None
         if pts is None:
-            times = _decoded_times(path, stream.frames)
+            times, damage = _decoded_times(path, stream.frames)
             num_frames, pts = len(times), None if counted else _ascending(times)
         height, width = upright_size(scan.picture)
         time_base = stream.time_base or Fraction(1)
@@ -69,6 +69,7 @@ def probe(path: Path, video_id: str | None = None) -> VideoInfo:
             sound_rate_hz=scan.sound_rate_hz,
             sound_start_s=float(scan.sound_start - zero * time_base),
             sound_duration_s=float(max(scan.sound_end - scan.sound_start, Fraction(0))),
+            damage=damage,
         )
 
 
@@ -182,8 +183,8 @@ def _packet_times(stream: VideoStream, scan: _Scan) -> NDArray[np.int64] | None:
     return np.array(sorted(shown), np.int64) if tell and shown else None
 
 
-def _decoded_times(path: Path, header_frames: int) -> list[int | None]:
-    """The time of each frame that decodes, in output order."""
+def _decoded_times(path: Path, header_frames: int) -> tuple[list[int | None], str | None]:
+    """The time of each frame that decodes, in output order, and what ends them early."""
     times: list[int | None] = []
     with open_container(path) as container:
         stream = video_stream(container, path)
@@ -193,13 +194,10 @@ def _decoded_times(path: Path, header_frames: int) -> list[int | None]:
         except DecodeError as error:
             if not times:
                 raise
-            _LOG.warning(
-                "%s. The video ends after %d frames; the header says %d",
-                error,
-                len(times),
-                header_frames,
-            )
-    return times
+            damage = f"{error}. It ends after {len(times)} frames; the header says {header_frames}"
+            _LOG.warning(damage)
+            return times, damage
+    return times, None
 
 
 def _ascending(times: list[int | None]) -> NDArray[np.int64] | None:

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ssvideo_core.errors import DataError, DecodeError
+from ssvideo_core.errors import ConfigError, DecodeError
 from ssvideo_core.probing import probe
 from ssvideo_core.views import VideoInfo
 
 # Another name for every change of what `probe` finds, so that old facts are not taken for new ones.
-_TABLE = "videos_1"
+_TABLE = "videos_2"
 _WAIT_S = 60.0  # for other processes that write
 
 
@@ -41,7 +41,7 @@ class VideoIndex:
     def info(self, path: Path, video_id: str | None = None) -> VideoInfo:
         """The facts of one video. video_id: None is the file's name.
 
-        Raises what `probe` raises, and DataError when the index file is damaged or cannot be
+        Raises what `probe` raises, and ConfigError when the index file is damaged or cannot be
         written.
         """
         try:
@@ -92,8 +92,8 @@ class VideoIndex:
         except (ValueError, KeyError, TypeError, zlib.error) as error:
             raise self._unusable(error) from error
 
-    def _unusable(self, error: Exception) -> DataError:
-        return DataError(
+    def _unusable(self, error: Exception) -> ConfigError:
+        return ConfigError(
             f"the index of videos {self.path} cannot be used: {error}. It holds only facts that "
             "are found again: delete it, or let $SSVIDEO_CACHE name another folder"
         )

@@ -40,6 +40,7 @@ class VideoInfo:
     pts: [num_frames] int64 presentation times in ticks, ascending; None where the stored times
         cannot be trusted (avi with B-frames) and frames can only be counted from the start.
     height, width: of the upright picture (after the stored rotation), pixels.
+    damage: what ends the video early, where decoding showed it; None for an intact file.
     sound_rate_hz: None without a sound stream; sound_start_s is on the video's clock.
     """
 
@@ -55,6 +56,7 @@ class VideoInfo:
     sound_rate_hz: int | None
     sound_start_s: float
     sound_duration_s: float
+    damage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,8 @@ def plan(info: VideoInfo, clip: ClipSpec, *, temporal: int = 10, spatial: int = 
     Steps           every stride-th stored frame; the start is rounded down to a frame.
     Steps(rate_hz)  start + j stride / rate_hz; a clip lasts ((num_frames-1) stride + 1) / rate_hz.
     Spread          start + j (span_s - 1/rate) / (num_frames-1): the frames of the span, each once
-                    when there are num_frames of them.
+                    when there are num_frames of them at exact times. Stored times that
+                    were rounded up (milliseconds in mkv) can repeat the frame before.
     Samples         over the duration of the sound, from its own start.
 
     Of a video shorter than the clip: "loop" begins again, "repeat_last" stays on the last frame,
@@ -170,7 +173,7 @@ def plan(info: VideoInfo, clip: ClipSpec, *, temporal: int = 10, spatial: int = 
     Raises NoSoundError for sound of a video without it; ConfigError for other numbers of crops, a
     `when_short` that does not fit, and values of the ClipSpec that are not positive.
     """
-    _check_clip(clip)
+    check_clip(clip)
     if temporal < 1:
         raise ConfigError(f"{temporal} clips over time are asked for, expected 1 or more")
     ends = max(temporal - 1, 1)
@@ -185,7 +188,10 @@ def plan(info: VideoInfo, clip: ClipSpec, *, temporal: int = 10, spatial: int = 
     return [View(frames, box, size, resample) for frames in clips for box in boxes]
 
 
-def _check_clip(clip: ClipSpec) -> None:
+def check_clip(clip: ClipSpec) -> None:
+    """Raise ConfigError for a clip that cannot be: sizes that are not above 0, an unfit
+    `when_short`.
+    """
     if (clip.when_short == "zeros") != isinstance(clip.time, Samples):
         raise ConfigError(
             f"a clip of {type(clip.time).__name__} is '{clip.when_short}' when short; expected "

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ssvideo_core.errors import EXIT_OK, EXIT_REQUEUE, EXIT_USER, SSVideoError
+from ssvideo_core.errors import EXIT_OK, EXIT_USER, exit_code
 
 COMMANDS = {
     "methods": ("shared_eval.methods", "installed methods, their weights, licences, protocols"),
@@ -33,13 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         module = importlib.import_module(COMMANDS[words[0]][0])
-        return int(module.main(words[1:]))
-    except SSVideoError as error:
-        print(f"shared_eval {words[0]}: {error}", file=sys.stderr)
-        return EXIT_USER
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
-        return EXIT_REQUEUE
+        return exit_code(f"shared_eval {words[0]}", lambda: int(module.main(words[1:])))
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -154,7 +154,6 @@ def _unreadable(source: VideoSource, entries: list[VideoEntry], workers: int) ->
 
 def _reason(source: VideoSource, index: int) -> str | None:
     try:
-        source.info(index)
+        return source.info(index).damage
     except DataError as error:
         return str(error)
-    return None

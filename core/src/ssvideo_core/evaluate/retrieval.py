@@ -68,7 +68,8 @@ def nearest(
 
     Similarities are summed in float64 and compared as float32. A matrix product may round equal
     sums differently, depending on where they stand in it; comparing fewer digits than were summed
-    makes copies of one gallery entry tie, so the answer does not depend on blocks or threads.
+    makes copies of one gallery entry tie, so the answer does not depend on blocks or threads. Only
+    Euclidean distances of nearly zero are left to rounding: they are differences of large sums.
     """
     _check(query, gallery, k)
     found = np.empty((len(query), k), np.int64)

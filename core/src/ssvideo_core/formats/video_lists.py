@@ -43,7 +43,7 @@ def read_list(path: Path, root: Path) -> tuple[list[VideoEntry], list[str]]:
 def _check_header(path: Path, header: list[str]) -> None:
     if "video" not in header or len(set(header)) < len(header):
         raise DataError(
-            f"{path} has the columns {', '.join(header) or 'none'}; expected "
+            f"{path} has the columns {', '.join(header) or 'none'}; its first line must name them: "
             "video[,label][,split][,group], each once"
         )
 

@@ -167,9 +167,12 @@ class Case:
 def load_cases(folder: Path, kinds: Sequence[str] | None = None) -> list[Case]:
     """The cases of `folder/cases.json`, in order, restricted to `kinds` if given.
 
-    Raises DataError for an absent manifest, another schema, a repeated id or an absent file.
+    With `kinds`, an absent folder has no cases. Raises DataError for an absent manifest, another
+    schema, a repeated id or an absent file.
     """
     manifest = folder / "cases.json"
+    if kinds is not None and not folder.exists():
+        return []  # a folder of other methods' cases
     if not manifest.is_file():
         raise DataError(f"{manifest} does not exist: it is the manifest of the reference cases")
     document = json.loads(manifest.read_text(encoding="utf-8"))

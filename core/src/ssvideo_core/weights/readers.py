@@ -70,7 +70,9 @@ def _read(data: mmap.mmap, path: Path) -> Any:
         value = _read_npy(data, path)
     else:
         known = data[:1] == b"\x80"
-        value = _unpickle(data, path if known else f"{path} (in no known format, read as a pickle)")
+        value = _unpickle(
+            data, path if known else f"{path} (not .npy, .pth, .ckpt or .safetensors; read as .pkl)"
+        )
     if data.tell() != len(data):
         raise WeightsError(f"{path}: {len(data) - data.tell()} bytes follow the end of its content")
     return value
