@@ -146,6 +146,10 @@ def test_a_line_for_a_person() -> None:
         "gdt random rgb, hmdb51 split 1, common-svm/1@10x3: top1 12.35 % [10.00, 20.00], "
         "1530 videos, 2 left out"
     )
+    grouped = replace(RUN, failed=0, details={"test_groups": 400})
+    assert grouped.describe().endswith("[10.00, 20.00], 1530 videos in 400 groups")
+    alone = replace(RUN, failed=0, details={"test_groups": 1530})
+    assert alone.describe().endswith("1530 videos (no groups known)")
     chosen = replace(PAPER, selected_on_test=True, key=replace(KEY, protocol="gdt-finetune"))
     assert chosen.describe() == (
         "gdt random rgb, hmdb51 split 1, gdt-finetune: top1 60.00 %, selected on the test split"

@@ -161,7 +161,12 @@ def evaluate(
             n=len(answers),
             failed=train.failed + test.failed,
             provenance=_provenance(sets[0], videos, split, request, seed),
-            details={**details, "train": len(train.labels), "classes": len(set(train.labels))},
+            details={
+                **details,
+                "train": len(train.labels),
+                "classes": len(set(train.labels)),
+                "test_groups": len(set(test.groups)),
+            },
         )
         results.append(result)
     return results

@@ -88,6 +88,9 @@ class Result:
         if self.interval is not None:
             interval = " [{:.2f}, {:.2f}]".format(*(100 * end for end in self.interval))
         videos = "" if self.n is None else f", {self.n} videos"
+        if "test_groups" in self.details:
+            groups = self.details["test_groups"]
+            videos += " (no groups known)" if groups == self.n else f" in {groups} groups"
         failed = f", {self.failed} left out" if self.failed else ""
         selected = ", selected on the test split" if self.selected_on_test else ""
         return (
