@@ -221,10 +221,10 @@ def extract(method: Method, argv: Sequence[str]) -> int:
     from ssvideo_core.source import open_source
     from ssvideo_core.video_index import VideoIndex, default_index_path
 
+    print(f"features: {config.out}")
     published = _published(method, config.weights)
     if published is not None:
         print(f"{published.name}: licence of these weights: {published.licence}")
-    print(f"features: {config.out}")
     source = open_source(config.videos, index=VideoIndex(default_index_path()))
     for notice in source.notices:
         print(notice)
