@@ -54,9 +54,3 @@ def test_json_lines(tmp_path: Path) -> None:
     runs.append_json_line(path, {"step": 1, "loss": 0.5})
     runs.append_json_line(path, {"step": 2, "loss": 0.25})
     assert [json.loads(line)["loss"] for line in path.read_text().splitlines()] == [0.5, 0.25]
-
-
-def test_write_text_leaves_no_temporary_file(tmp_path: Path) -> None:
-    runs.write_text(tmp_path / "a.txt", "one")
-    runs.write_text(tmp_path / "a.txt", "two")
-    assert [(f.name, f.read_text()) for f in tmp_path.iterdir()] == [("a.txt", "two")]

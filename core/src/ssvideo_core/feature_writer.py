@@ -112,9 +112,13 @@ class FeatureWriter:
                 for failure in block.failures:
                     counts["bad" if failure.bad else "no_sound"] += 1
                     file.write(_line((failure.video_id, failure.reason)))
-        left = self.num_videos - counts["no_sound"]
-        if counts["bad"] > allowed_failures(self.num_videos) or 0 < left == counts["bad"]:
+        if counts["bad"] > allowed_failures(self.num_videos):
             raise too_many_failed(self.folder, counts["bad"], self.num_videos)
+        if 0 < counts["bad"] == self.num_videos - counts["no_sound"]:
+            raise DataError(
+                f"{self.folder}: {counts['bad']} of {self.num_videos} videos failed and none is "
+                f"left; {FAILURES} there says why. Repair them and choose another folder"
+            )
         _write_json(self.folder / COMPLETE, self._info(counts).to_json())
         remove_leftovers(self.folder)
         return open_features(self.folder)

@@ -28,6 +28,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text as a whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
 def _rename(temporary: Path, path: Path) -> None:
     try:
         temporary.replace(path)

@@ -18,7 +18,7 @@ from typing import Any
 
 from ssvideo_core import config as configs
 from ssvideo_core.errors import ConfigError
-from ssvideo_core.files import replacing
+from ssvideo_core.files import write_text
 
 
 def run_folder(root: Path, name: str, config: Any) -> Path:
@@ -84,9 +84,3 @@ def append_json_line(path: Path, values: Mapping[str, Any]) -> None:
     line = json.dumps(values, sort_keys=True) + "\n"
     with path.open("ab") as file:
         file.write(line.encode())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text as a whole or not at all."""
-    with replacing(path) as file:
-        file.write(text.encode())

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ssvideo_core.files import write_text
 from ssvideo_core.results import Result
-from ssvideo_core.runs import write_text
 
 from shared_eval.join import ALL_METRICS, join, other_papers
 from shared_eval.papers import paper_results

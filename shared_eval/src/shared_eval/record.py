@@ -17,8 +17,9 @@ from ssvideo_core.datasets.splits import Split
 from ssvideo_core.errors import DataError
 from ssvideo_core.feature_writer import software
 from ssvideo_core.features import FeatureSet
+from ssvideo_core.files import write_text
 from ssvideo_core.results import Result, append_results, canonical_json, read_results
-from ssvideo_core.runs import append_json_line, write_text
+from ssvideo_core.runs import append_json_line
 
 SCHEMA = 1
 RESULTS, EVALUATED, RUN = "results.jsonl", "evaluated.jsonl", "run.json"

@@ -19,7 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssvideo_core import config as configs
-from ssvideo_core.errors import EXIT_OK, EXIT_USER, ConfigError, SSVideoError, WeightsError
+from ssvideo_core.errors import (
+    EXIT_OK,
+    EXIT_USER,
+    ConfigError,
+    SSVideoError,
+    WeightsError,
+    exit_code,
+)
 from ssvideo_core.methods import Encoder, Method, discover
 from ssvideo_core.randomness import generator
 from ssvideo_core.views import ClipSpec, Samples
@@ -42,15 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     words = ["--method", *words] if words and not words[0].startswith("-") else words
     config = configs.parse(CheckEncoder, words, prog="check_encoder")
-    try:
-        return EXIT_OK if _check_all(config) else EXIT_USER
-    except SSVideoError as error:
-        print(f"check_encoder: {error}", file=sys.stderr)
-        return EXIT_USER
+    return exit_code("check_encoder", lambda: _check_all(config))
 
 
-def _check_all(config: CheckEncoder) -> bool:
-    """Print a line a check; whether all passed."""
+def _check_all(config: CheckEncoder) -> int:
+    """Print a line a check; the exit code is 0 if all passed."""
     methods, passed = discover(), True
     if config.method not in methods:
         known = ", ".join(methods) or "none"
@@ -61,7 +64,7 @@ def _check_all(config: CheckEncoder) -> bool:
             passed &= problem is None
             line = f"PASS {modality}: {name}" if problem is None else f"FAIL {modality}: {name}"
             print(line if problem is None else f"{line}: {problem}", flush=True)
-    return passed
+    return EXIT_OK if passed else EXIT_USER
 
 
 def check(method: Method, modality: str, weights: str) -> Iterator[tuple[str, str | None]]:
