@@ -3,13 +3,46 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+from ssvideo_core import config as configs
+from ssvideo_core.config import option
 from ssvideo_core.errors import EXIT_OK, EXIT_USER, exit_code
 
 USAGE = """usage: python -m ssvideo_core COMMAND [--help]
 
-  check-data  compare a data set on disk with what it should be"""
+  check-data    compare a data set on disk with what it should be
+  convert-data  videos to record files"""
+
+
+@dataclass(frozen=True)
+class ConvertData:
+    """Videos to record files (TFRecord, as BraVe and DMVR read them).
+
+    With splits the files are OUT/split_K/train/NAME-00000-of-00010 and so on, without
+    OUT/NAME-00000-of-00010. Given again after an interruption, the same command keeps finished
+    files. The defaults are those of BraVe's own writer, which stored no sound.
+    """
+
+    videos: Path = option(help="folder of videos, or CSV with a column 'video'")
+    out: Path = option(help="new folder for the files")
+    to: str = option("tfrecord", help="format", choices=("tfrecord",))
+    name: str = option("", help="beginning of the files' names; the data set's if absent")
+    dataset: str = option(
+        "", help="whose official classes and splits to use", choices=("", "hmdb51", "ucf101")
+    )
+    splits: tuple[str, ...] = option((), help="names of splits; all if absent", metavar="NAME")
+    split_files: Path | None = option(None, help="CSV or folder with your own splits")
+    num_shards: int = option(10, help="files of a part")
+    rate: float = option(25.0, help="frames a second")
+    short_side: int = option(256, help="pixels of the shorter side")
+    max_seconds: float = option(20.0, help="what comes later is left out")
+    quality: int = option(95, help="of the JPEGs, 1 to 100; 95 is about FFmpeg's qscale 1")
+    sound: int = option(48000, help="samples a second; 0 leaves sound out")
+    on_bad: str = option("skip", help="a video that cannot be read", choices=("skip", "raise"))
+    workers: int = option(0, help="processes that decode", operational=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,13 +51,68 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(USAGE)
         return EXIT_OK if words else EXIT_USER
-    if words[0] != "check-data":
+    if words[0] not in _COMMANDS:
         print(f"no command '{words[0]}'\n{USAGE}", file=sys.stderr)
         return EXIT_USER
+    prog = f"ssvideo_core {words[0]}"
+    return exit_code(prog, lambda: _COMMANDS[words[0]](words[1:], prog))
+
+
+def check_data(argv: Sequence[str], prog: str) -> int:
+    """Compare a data set on disk with what it should be."""
     from ssvideo_core.commands import run_check_data
 
-    prog = "ssvideo_core check-data"
-    return exit_code(prog, lambda: run_check_data(words[1:], prog=prog))
+    return run_check_data(argv, prog=prog)
+
+
+def convert_data(argv: Sequence[str], prog: str) -> int:
+    """Videos to record files."""
+    config = configs.parse(ConvertData, argv, prog=prog)
+    from ssvideo_core.datasets.splits import find_splits
+    from ssvideo_core.formats.convert_tfrecord import classes_of, convert, parts_of
+    from ssvideo_core.formats.video_records import RecordForm
+    from ssvideo_core.progress import ProgressLines
+    from ssvideo_core.source import open_source
+    from ssvideo_core.video_index import VideoIndex, default_index_path
+
+    print(f"records: {config.out}")
+    source = open_source(config.videos, index=VideoIndex(default_index_path()))
+    for notice in source.notices:
+        print(notice)
+    splits = []
+    if config.dataset or config.splits or config.split_files is not None:
+        splits = find_splits(config.dataset, names=config.splits, files=config.split_files)
+    form = RecordForm(
+        rate_hz=config.rate,
+        short_side=config.short_side,
+        max_seconds=config.max_seconds,
+        quality=config.quality,
+        sound_rate_hz=config.sound,
+    )
+    made = convert(
+        source,
+        config.out,
+        name=config.name or config.dataset or config.videos.absolute().stem,
+        parts=parts_of(source, splits),
+        classes=classes_of(source, config.dataset),
+        num_shards=config.num_shards,
+        form=form,
+        workers=config.workers,
+        on_bad=config.on_bad,
+        progress=ProgressLines(),
+    )
+    listed = f" ({config.out / 'failures.csv'})" if made.failures else ""
+    print(
+        f"{config.out}: {made.num_records} records in {len(made.shards)} files, "
+        f"{len(made.failures)} videos failed{listed}"
+    )
+    return EXIT_OK
+
+
+_COMMANDS: Mapping[str, Callable[[Sequence[str], str], int]] = {
+    "check-data": check_data,
+    "convert-data": convert_data,
+}
 
 
 if __name__ == "__main__":
