@@ -6,7 +6,9 @@ import io
 import tokenize
 from pathlib import Path
 
-CORE_LINES = 4500
+CORE_LINES = 5000
+# Leaves that no other part of core is built on: each kind of file that is read adds its own lines.
+LEAVES = {"formats": 1500, "weights": 800}
 NOXFILE_LINES = 150
 CONFIG_LINES = 150
 NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
@@ -27,8 +29,13 @@ def lines_of_code(text: str) -> int:
 
 def test_core_size(root: Path) -> None:
     folder = root / "core/src/ssvideo_core"
-    files = [f for f in folder.rglob("*.py") if "testing" not in f.relative_to(folder).parts]
-    assert sum(lines_of_code(f.read_text()) for f in files) <= CORE_LINES
+    limits = {"": CORE_LINES, **LEAVES}
+    counts = dict.fromkeys(limits, 0)
+    for file in folder.rglob("*.py"):
+        part = file.relative_to(folder).parts[0]
+        if part != "testing":
+            counts[part if part in LEAVES else ""] += lines_of_code(file.read_text())
+    assert all(counts[part] <= limit for part, limit in limits.items()), counts
 
 
 def test_short_files(root: Path) -> None:

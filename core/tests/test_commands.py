@@ -144,6 +144,18 @@ def test_a_recipe_has_a_folder_for_each_setting(
         assert (folder / "features" / "features.json").exists()
 
 
+def test_a_recipe_of_a_program_leaves_the_record_to_it(
+    method: Method, tmp_path: Path, monkeypatch
+) -> None:
+    package = tmp_path / "packages" / "mean_colour"
+    (package / "train.py").write_text("def main(argv):\n    return len(argv)\n")
+    recipe = 'about = ""\ncommand = "train"\n[flags]\n"--output_dir" = "{out}"\n'
+    (package / "recipes" / "train.toml").write_text(recipe)
+    monkeypatch.chdir(tmp_path)
+    assert commands.main(method, ["recipes", "run", "train", "--", "--more", "1"]) == 4
+    assert not (tmp_path / "runs").exists()
+
+
 def test_check_data(method: Method, clips: Path, videos: Path, capsys) -> None:
     assert commands.main(method, ["check-data", "--videos", str(videos)]) == 0
     shutil.copy(clips / "broken" / "zero_bytes.mp4", videos)

@@ -363,11 +363,11 @@ def _run_recipe(method: Method, recipe: Recipe, config: RunRecipe, further: list
     out = config.out or runs.run_folder(Path("runs"), recipe.name, record)
     words = module_and_arguments(method.name, recipe.command)
     arguments = [word.replace(OUT, str(out)) for word in record.arguments]
+    if recipe.command not in _commands():  # a program of its own, which records its run itself
+        return int(resolve(f"{method.name}.{recipe.command}:main")(arguments) or EXIT_OK)
     print(f"run: {out}")
     runs.start_run(out, record, ["python", "-m", *words, *arguments])
-    if recipe.command in _commands():
-        return _commands()[recipe.command](method, arguments)
-    return int(resolve(f"{method.name}.{recipe.command}:main")(arguments) or EXIT_OK)
+    return _commands()[recipe.command](method, arguments)
 
 
 def check_data(method: Method, argv: Sequence[str]) -> int:

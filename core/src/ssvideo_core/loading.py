@@ -214,8 +214,8 @@ def _death(process: SpawnProcess, at: str) -> WorkerDiedError:
 
 def _serve(function: Callable[[Any], Any], tasks: socket.socket, results: socket.socket) -> None:
     """The life of a worker."""
-    # Ctrl-C and a scheduler's SIGTERM reach the whole group; the parent decides what they mean.
-    for ignored in (signal.SIGINT, signal.SIGTERM):
+    # Ctrl-C and a scheduler's signals reach the whole group; the parent decides what they mean.
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(ignored, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):

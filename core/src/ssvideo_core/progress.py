@@ -37,7 +37,7 @@ class Progress:
         return self.waiting_s / self.elapsed_s if self.elapsed_s > 0 else 0.0
 
     def __str__(self) -> str:
-        left = _duration((self.total - self.done) / self.rate) if self.rate else "unknown time"
+        left = duration((self.total - self.done) / self.rate) if self.rate else "unknown time"
         failed = f", {self.failed} without a result" if self.failed else ""
         return (
             f"{self.done}/{self.total} videos, {self.rate:.1f}/s, {left} left, "
@@ -98,7 +98,8 @@ class Meter:
             self._report(Progress(*counts, elapsed_s, self._waiting_s))
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words: "3 min 05 s", "2 h 07 min"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

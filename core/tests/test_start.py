@@ -1,0 +1,359 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from ssvideo_core.errors import ConfigError
+from ssvideo_core.testing.processes import pool_of
+from ssvideo_torch.start import Place, Process, choose_device, find_place, first_host, start
+
+TORCHRUN = {
+    "RANK": "5",
+    "WORLD_SIZE": "8",
+    "LOCAL_RANK": "1",
+    "MASTER_ADDR": "10.0.0.1",
+    "MASTER_PORT": "29500",
+}
+LAUNCH = {name: value for name, value in TORCHRUN.items() if name != "LOCAL_RANK"}
+# A task of srun: 2 machines with 4 tasks each, in a job that could have 16.
+SRUN = {
+    "SLURM_JOB_ID": "4711",
+    "SLURM_STEP_ID": "2",
+    "SLURM_PROCID": "5",
+    "SLURM_LOCALID": "1",
+    "SLURM_NTASKS": "16",
+    "SLURM_STEP_NUM_TASKS": "8",
+    "SLURM_JOB_NODELIST": "gpu[003-005,9],login1",
+    "SLURM_STEP_NODELIST": "gpu[004-005]",
+}
+OLD_SRUN = {
+    "SLURM_JOB_ID": "4711",
+    "SLURM_PROCID": "5",
+    "SLURM_LOCALID": "1",
+    "SLURM_NTASKS": "8",
+    "SLURM_JOB_NODELIST": "gpu[004-005]",
+}
+# What a shell of salloc has, and what the script of sbatch has: nobody starts 16 tasks there.
+ALLOCATION = {"SLURM_JOB_ID": "4711", "SLURM_NTASKS": "16", "SLURM_JOB_NODELIST": "gpu[003-004]"}
+BATCH_SCRIPT = {**ALLOCATION, "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "ENVIRONMENT": "BATCH"}
+INTERACTIVE_STEP = {**BATCH_SCRIPT, "ENVIRONMENT": "", "SLURM_STEP_ID": "4294967290"}
+WAIT_S = 240
+TCP, FILE = "tcp://10.0.0.9:1234", "file:///shared/meeting"
+PORT = 10_000 + (31 * 4711 + 2) % 20_000
+
+
+def without(variables: dict[str, str], *names: str) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if name not in names}
+
+
+@pytest.mark.parametrize(
+    ("environ", "flags", "expected"),
+    [
+        ({}, {}, Place()),
+        ({}, {"local_rank": 0}, Place()),
+        ({}, {"rank": -1, "world_size": -1}, Place()),
+        ({"MASTER_PORT": "1"}, {}, Place()),
+        (TORCHRUN, {}, Place(5, 8, 1, "env://", "torchrun")),
+        (LAUNCH, {"local_rank": 1}, Place(5, 8, 1, "env://", "torchrun")),
+        (TORCHRUN, {"local_rank": 1}, Place(5, 8, 1, "env://", "torchrun")),
+        (LAUNCH, {}, Place(5, 8, None, "env://", "torchrun")),
+        (TORCHRUN, {"dist_url": TCP}, Place(5, 8, 1, TCP, "torchrun")),
+        (TORCHRUN, {"rank": 5, "world_size": 8}, Place(5, 8, 1, "env://", "torchrun")),
+        ({**TORCHRUN, **SRUN, "SLURM_PROCID": "0"}, {}, Place(5, 8, 1, "env://", "torchrun")),
+        (
+            {**TORCHRUN, "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"},
+            {},
+            Place(0, 1, 0, None, "torchrun"),
+        ),
+        ({}, {"rank": 1, "world_size": 2, "dist_url": TCP}, Place(1, 2, None, TCP, "flags")),
+        ({}, {"rank": 1, "world_size": 2, "dist_url": FILE}, Place(1, 2, None, FILE, "flags")),
+        ({}, {"rank": 0, "world_size": 1, "dist_url": FILE}, Place(0, 1, 0, None, "flags")),
+        (
+            {"MASTER_ADDR": "a", "MASTER_PORT": "1"},
+            {"rank": 1, "world_size": 2, "local_rank": 0},
+            Place(1, 2, 0, "env://", "flags"),
+        ),
+        (SRUN, {}, Place(5, 8, 1, f"tcp://gpu004:{PORT}", "srun")),
+        (OLD_SRUN, {}, Place(5, 8, 1, f"tcp://gpu004:{PORT - 2}", "srun")),
+        ({**SRUN, "MASTER_PORT": "999"}, {}, Place(5, 8, 1, "tcp://gpu004:999", "srun")),
+        ({**SRUN, "MASTER_ADDR": "10.1.1.1"}, {}, Place(5, 8, 1, f"tcp://10.1.1.1:{PORT}", "srun")),
+        ({**SRUN, "ENVIRONMENT": "BATCH"}, {}, Place(5, 8, 1, f"tcp://gpu004:{PORT}", "srun")),
+        (SRUN, {"dist_url": FILE}, Place(5, 8, 1, FILE, "srun")),
+        (SRUN, {"rank": 1, "world_size": 2, "dist_url": TCP}, Place(1, 2, None, TCP, "flags")),
+        (
+            {**SRUN, "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_NUM_TASKS": "1"},
+            {},
+            Place(0, 1, 0, None, "srun"),
+        ),
+        (ALLOCATION, {}, Place()),
+        (BATCH_SCRIPT, {}, Place()),
+        (INTERACTIVE_STEP, {}, Place()),
+    ],
+)
+def test_the_place_of_a_process(
+    environ: dict[str, str], flags: dict[str, Any], expected: Place
+) -> None:
+    assert find_place(environ, **flags) == expected
+
+
+@pytest.mark.parametrize(
+    ("environ", "flags", "message"),
+    [
+        ({"RANK": "0"}, {}, "RANK and WORLD_SIZE only one is there"),
+        ({"WORLD_SIZE": "2"}, {}, "RANK and WORLD_SIZE only one is there"),
+        ({}, {"rank": 0}, "flags rank and world_size only one is there"),
+        ({}, {"world_size": 4}, "flags rank and world_size only one is there"),
+        (without(SRUN, "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), {}, "only one is there"),
+        ({"LOCAL_RANK": "1"}, {}, "the local rank is 1, but this is rank 0 of 1"),
+        ({}, {"local_rank": 3}, "the local rank is 3, but this is rank 0 of 1"),
+        ({**TORCHRUN, "RANK": "0"}, {}, "the local rank is 1, but this is rank 0 of 8"),
+        ({**TORCHRUN, "RANK": "8"}, {}, "say 8 and 8, expected a rank below"),
+        ({}, {"rank": 2, "world_size": 2}, "say 2 and 2, expected a rank below"),
+        ({**SRUN, "SLURM_PROCID": "9"}, {}, "SLURM_STEP_NUM_TASKS say 9 and 8"),
+        ({**TORCHRUN, "RANK": "one"}, {}, "RANK is 'one', expected a whole number"),
+        ({**TORCHRUN, "WORLD_SIZE": "-1"}, {}, "WORLD_SIZE is '-1', expected a whole number"),
+        (TORCHRUN, {"local_rank": 0}, "--local_rank is 0, the launcher's variable says 1"),
+        (TORCHRUN, {"rank": 1, "world_size": 8}, "rank 1 of 8, .* say 5 of 8"),
+        (without(TORCHRUN, "MASTER_ADDR"), {}, "env://, but MASTER_ADDR are not set"),
+        ({}, {"rank": 0, "world_size": 2}, "MASTER_ADDR and MASTER_PORT are not set"),
+        ({}, {"dist_url": FILE}, "nothing says which of how many"),
+        (ALLOCATION, {"dist_url": TCP}, "nothing says which of how many"),
+        (without(SRUN, "SLURM_JOB_ID"), {}, "neither MASTER_PORT nor SLURM_JOB_ID"),
+        ({**SRUN, "SLURM_STEP_NODELIST": "[1-"}, {}, "SLURM's list of machines is"),
+        ({}, {"dist_url": "host:1"}, "--dist_url is 'host:1', expected env://"),
+        ({}, {"dist_url": "tcp://host"}, "--dist_url is 'tcp://host', expected"),
+        ({}, {"dist_url": "file://relative/path"}, "--dist_url is 'file://relative/path'"),
+        ({}, {"dist_url": "env://1.2.3.4"}, "--dist_url is 'env://1.2.3.4', expected"),
+    ],
+)
+def test_contradictions_are_refused(
+    environ: dict[str, str], flags: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        find_place(environ, **flags)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "host"),
+    [
+        ("login1", "login1"),
+        ("gpu[003-005,9],login1", "gpu003"),
+        ("login1,gpu[003-005]", "login1"),
+        ("gpu[9,11]", "gpu9"),
+        ("gpu[7]", "gpu7"),
+        ("rack[2-3]node[04-05]", "rack2node04"),
+        ("gpu[1-2].cluster.org,a", "gpu1.cluster.org"),
+    ],
+)
+def test_the_first_host_of_a_list_of_slurm(nodes: str, host: str) -> None:
+    assert first_host(nodes) == host
+
+
+@pytest.mark.parametrize("nodes", ["", "gpu[", "gpu[]", "gpu[1-2", "[,", "a b", "a/b"])
+def test_lists_of_machines_that_are_none_are_refused(nodes: str) -> None:
+    with pytest.raises(ConfigError, match="set MASTER_ADDR"):
+        first_host(nodes)
+
+
+SECOND = Place(1, 4, 1, "env://", "torchrun")
+TASK = Place(5, 8, 3, "tcp://a:1", "srun")
+
+
+@pytest.mark.parametrize(
+    ("device", "place", "num_gpus", "expected"),
+    [
+        ("cpu", Place(), 8, "cpu"),
+        ("cpu", SECOND, 0, "cpu"),
+        ("cuda", Place(), 2, "cuda:0"),
+        ("cuda:1", Place(), 2, "cuda:1"),
+        ("cuda", SECOND, 2, "cuda:1"),
+        ("cuda", TASK, 4, "cuda:3"),
+        ("cuda", TASK, 1, "cuda:0"),
+    ],
+)
+def test_the_device_of_a_process(device: str, place: Place, num_gpus: int, expected: str) -> None:
+    assert choose_device(device, place, num_gpus) == torch.device(expected)
+
+
+@pytest.mark.parametrize(
+    ("device", "place", "num_gpus", "message"),
+    [
+        ("cuda", Place(), 0, "finds no GPU on this machine; add --device cpu"),
+        ("cuda:1", Place(), 1, "wants cuda:1, but this machine shows 1"),
+        ("cuda", SECOND, 1, "wants cuda:1, but this machine shows 1"),
+        ("cuda", TASK, 2, "wants cuda:3, but this machine shows 2"),
+        ("cuda:0", SECOND, 4, "one GPU to all 4 processes"),
+        ("cuda", Place(1, 2, None, TCP, "flags"), 4, "add --local_rank=N"),
+        ("gpu", Place(), 4, "--device is 'gpu', expected cpu, cuda or cuda:N"),
+        ("meta", Place(), 4, "--device is 'meta', expected cpu, cuda or cuda:N"),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(
+    device: str, place: Place, num_gpus: int, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        choose_device(device, place, num_gpus)
+
+
+def test_a_lone_process_makes_no_group() -> None:
+    with start("cpu") as process:
+        assert not dist.is_initialized()
+        assert (process.rank, process.world_size, process.local_rank) == (0, 1, 0)
+        assert process.is_main
+        process.barrier()
+        values = torch.arange(3.0, requires_grad=True)
+        gathered = process.gather(values)
+        assert torch.equal(gathered, torch.tensor([[0.0, 1.0, 2.0]]))
+        assert not gathered.requires_grad
+        gathered.zero_()
+        assert values.sum() == 3, "what was gathered is a copy"
+        assert [process.agreed(flag) for flag in (False, True)] == [False, True]
+
+
+def gather_shares(process: Process, dtype: torch.dtype) -> list[Any]:
+    own = torch.full((2, 3), process.rank + 1.0, requires_grad=True).to(dtype)
+    gathered = process.gather(own.T)
+    number = process.gather(torch.tensor(process.rank))
+    return [gathered, gathered.requires_grad, number, process.is_main, torch.get_num_threads()]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
+def test_everyone_gathers_the_same(dtype: torch.dtype) -> None:
+    expected = torch.stack([torch.full((3, 2), rank + 1.0) for rank in range(2)]).to(dtype)
+    for rank, result in enumerate(pool_of(2).run(gather_shares, dtype)):
+        gathered, requires_grad, number, is_main, threads = result
+        assert gathered.dtype == dtype
+        assert torch.equal(gathered, expected)
+        assert not requires_grad
+        assert number.tolist() == [0, 1]
+        assert is_main == (rank == 0)
+        assert threads == 1
+
+
+def agree(process: Process, flags: Sequence[Sequence[bool]]) -> list[bool]:
+    answers = []
+    for step in flags:
+        time.sleep(0.02 * process.rank)  # ranks are not at the same place
+        answers.append(process.agreed(step[process.rank]))
+    process.agreed(False)  # the answer to the last step, for the next test
+    return answers
+
+
+@pytest.mark.parametrize("speaker", [(0,), (1,), (0, 1)])
+def test_all_ranks_stop_at_the_step_after_one_said_so(speaker: tuple[int, ...]) -> None:
+    flags = [[step == 2 and rank in speaker for rank in range(2)] for step in range(5)]
+    expected = [False, False, False, True, False]
+    assert pool_of(2).run(agree, flags) == [expected, expected]
+
+
+def wait_for_the_slow(process: Process, folder: Path) -> bool:
+    if process.rank == 1:
+        time.sleep(0.3)
+        (folder / "done").touch()
+    process.barrier()
+    return (folder / "done").exists()
+
+
+def test_a_barrier_waits_for_all(tmp_path: Path) -> None:
+    assert pool_of(2).run(wait_for_the_slow, tmp_path) == [True, True]
+
+
+PROGRAM = """
+import argparse
+import torch
+import torch.distributed as dist
+from ssvideo_core.errors import exit_code
+from ssvideo_torch.start import start
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=-1)
+    parser.add_argument("--dist_url", default="env://")
+    parser.add_argument("--rank", type=int)
+    parser.add_argument("--world_size", type=int)
+    parser.add_argument("--fail", type=int, default=-1)
+    parser.add_argument("--timeout", type=float, default=60)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with start("cpu", dist_url=args.dist_url, local_rank=args.local_rank, rank=args.rank,
+               world_size=args.world_size, timeout_s=args.timeout) as process:
+        if process.rank == args.fail:
+            raise ValueError("a bug in one rank")
+        values = process.gather(torch.tensor(float(process.rank))).tolist()
+        process.agreed(True)
+        line = f"rank {process.rank} local {process.local_rank} {dist.get_backend()} {values}"
+        print(line, flush=True)
+    assert not dist.is_initialized()
+    return 0
+
+raise SystemExit(exit_code("program", main))
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    return str(tmp_path / "program.py")
+
+
+def run(commands: Sequence[Sequence[str]], **environ: str) -> list[tuple[int, str]]:
+    """All at the same time; exit code and output of each."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **environ}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    started = [subprocess.Popen([sys.executable, *c], env=env, **pipes) for c in commands]
+    try:
+        outputs = [process.communicate(timeout=WAIT_S)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [(process.returncode, out) for process, out in zip(started, outputs, strict=True)]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+LINES = [f"rank {rank} local {rank} gloo [0.0, 1.0]" for rank in range(2)]
+
+
+def test_processes_of_a_launcher_of_torch_meet(program: str) -> None:
+    """torch.distributed.launch is torchrun that passes --local-rank besides."""
+    launcher = ["-m", "torch.distributed.launch", "--standalone", "--nproc_per_node=2"]
+    ((code, printed),) = run([[*launcher, program]])
+    assert code == 0, printed
+    assert all(line in printed for line in LINES), printed
+
+
+def test_processes_meet_by_flags(program: str) -> None:
+    flags = [program, "--dist_url", f"tcp://127.0.0.1:{free_port()}", "--world_size", "2"]
+    done = run([[*flags, f"--rank={rank}", f"--local_rank={rank}"] for rank in range(2)])
+    assert [code for code, _ in done] == [0, 0], done
+    for (_, printed), line in zip(done, LINES, strict=True):
+        assert line in printed
+
+
+def test_an_error_in_one_rank_ends_the_others(program: str, tmp_path: Path) -> None:
+    flags = [program, f"--dist_url=file://{tmp_path}/meeting", "--world_size=2", "--fail=1"]
+    flags = [*flags, f"--timeout={10 * WAIT_S}"]  # else the end of it could be what ends them
+    (first, _), (second, printed) = run([[*flags, "--rank=0"], [*flags, "--rank=1"]])
+    assert first == second == 1
+    assert "a bug in one rank" in printed
+
+
+def test_a_rank_that_nobody_meets_says_so(program: str, tmp_path: Path) -> None:
+    meeting = f"file://{tmp_path}/meeting"
+    flags = [program, "--dist_url", meeting, "--world_size=2", "--rank=0", "--timeout=1"]
+    ((code, printed),) = run([flags])
+    assert code == 2, printed
+    assert f"rank 0 of 2 did not meet the others at {meeting} within 1 s" in printed
