@@ -25,12 +25,13 @@ def find_packages() -> dict[str, str]:
 
 
 PACKAGES = find_packages()
-IMPORTS = {"core": "ssvideo_core"}
-SIXTH_METHOD = "examples/sixth_method"
+IMPORTS, SIXTH_METHOD = {"core": "ssvideo_core"}, "examples/sixth_method"
+UNTRAINED, TRAINED = ("sixth_method@none", "brave@untrained=random"), ("gdt_stica",)
 DEMO = [
-    *("--methods", "sixth_method@none,gdt_stica@random", "--dataset", "embedded"),
-    *("--method-options", "gdt_stica=--architecture width=0.25", "--frames", "8", "--size", "56"),
-    *("--protocols", "common@2x1", "--splits", "1", "--papers", "all"),
+    *("--dataset", "embedded", "--protocols", "common@2x1", "--splits", "1", "--papers", "all"),
+    *("--method-options", "brave=--architecture width=0.25 --frames 8 --size 64"),
+    *("--data", "demo/data/videos/videos.csv", "--split-files", "demo/data/splits"),
+    *("--out", "demo/run"),
 ]
 
 nox.needs_version = ">=2024.4.15"
@@ -75,8 +76,20 @@ def add_test_session(name: str, folder: str) -> None:
         pytest(session, f"{folder}/tests")
 
 
+def add_learn_session(name: str, folder: str) -> None:
+    """`learn-NAME`: the evidence that the method learns, up to an hour."""
+
+    @nox.session(name=f"learn-{name}")
+    def learn(session: nox.Session) -> None:
+        install(session, folder, extra="test")
+        words = [f"{folder}/learn/learn.py", "--out", f"learn/{folder}", *session.posargs]
+        session.run("python", *words)
+
+
 for _name, _folder in PACKAGES.items():
     add_test_session(_name, _folder)
+    if (ROOT / _folder / "learn").is_dir():
+        add_learn_session(_name, _folder)
 
 
 @nox.session(name="test-all")
@@ -91,11 +104,24 @@ def test_all(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """The main job on the embedded videos: a table on the terminal and a page in demo/."""
+    """The main job on the embedded videos: training, a table on the terminal, a page in demo/."""
     install(session, *PACKAGES.values(), SIXTH_METHOD)
-    data = ["--data", "demo/data/videos/videos.csv", "--split-files", "demo/data/splits"]
     session.run("python", "-m", "ssvideo_core.testing.synthetic", "--out", "demo/data")
-    session.run("python", "-m", "shared_eval", "run", *DEMO, *data, "--out", "demo/run")
+    items = list(UNTRAINED)
+    for method in TRAINED:
+        run = f"demo/{method}"
+        recipe = ["recipes", "run", "demo", "--data", "demo/data/videos/train1.csv", "--out", run]
+        session.run("python", "-P", "-m", method, *recipe)
+        items += [f"{method}@untrained={run}/encoder-untrained.safetensors"]
+        items += [f"{method}@trained={run}/encoder.safetensors"]
+    session.run("python", "-m", "shared_eval", "run", "--methods", ",".join(items), *DEMO)
+
+
+@nox.session
+def stress(session: nox.Session) -> None:
+    """Random kills of every training command, many times."""
+    install(session, *PACKAGES.values(), extra="test")
+    pytest(session, *(f"{folder}/tests" for folder in PACKAGES.values()), "-m", "stress")
 
 
 @nox.session

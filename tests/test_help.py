@@ -34,11 +34,22 @@ def run_help(*words: str) -> tuple[str, dict]:
 
 def commands(name: str) -> list[tuple[str, ...]]:
     subcommands = {
-        "ssvideo_core": ("check-data",),
+        "ssvideo_core": ("check-data", "convert-data"),
         "shared_eval": ("methods", "run", "compare", "check-method"),
     }
     method = ("describe", "extract", "evaluate", "recipes", "check-data", "convert")
     return [(), *((word,) for word in subcommands.get(name, method))]
+
+
+PROGRAMS = ("gdt_stica.main_gdt", "brave.evaluate_video_embeddings")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_of_programs_is_light(program: str) -> None:
+    shown, record = run_help(program, "--help")
+    assert "usage" in shown
+    assert record["code"] in (0, None)
+    assert not [module for module in HEAVY if module in record["loaded"]]
 
 
 def test_help_is_light(package) -> None:

@@ -124,6 +124,13 @@ def test_batch_equals_single_clips() -> None:
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-6, atol=1e-6)
 
 
+def test_what_is_not_finite_stays_so() -> None:
+    sound = torch.ones(2, 600)
+    sound[0, 300], sound[1, 300] = math.nan, math.inf
+    got = log_filter_bank(sound, sample_rate_hz=24000, num_filters=20)
+    assert not got.isfinite().any()
+
+
 def test_high_end() -> None:
     filters = mel_filters(20, nfft=1024, sample_rate_hz=24000, high_hz=6000.0)
     assert np.flatnonzero(filters.any(axis=0)).max() < 1025 * 6000 / 24000

@@ -73,7 +73,9 @@ def decode(path: Path) -> tuple[NDArray[np.uint8], list[Fraction], NDArray[np.fl
 
 def test_tree_names_and_list(small: Path) -> None:
     assert sorted(p.name for p in small.iterdir()) == ["data.json", "splits", "videos"]
-    assert sorted(p.name for p in (small / "videos").iterdir()) == sorted([*CLASSES, "videos.csv"])
+    assert sorted(p.name for p in (small / "videos").iterdir()) == sorted(
+        [*CLASSES, "videos.csv", "train1.csv", "train2.csv", "train3.csv"]
+    )
     with (small / "videos" / "videos.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert sorted(r["video"] for r in rows) == [
@@ -90,7 +92,7 @@ def test_tree_names_and_list(small: Path) -> None:
 def test_description(small: Path) -> None:
     found = json.loads((small / "data.json").read_text())
     assert found == {
-        "format": "ssvideo-synthetic/1",
+        "format": "ssvideo-synthetic/2",
         "parameters": SMALL,
         "classes": list(CLASSES),
     }
@@ -106,6 +108,10 @@ def test_splits(small: Path, split: int) -> None:
     for video, tag in found.items():
         sides.setdefault(video.partition("/")[2].partition("_")[0], set()).add(tag)
     assert all(len(side) == 1 for side in sides.values())
+    with (small / "videos" / f"train{split}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["video"] for row in rows} == {video for video, tag in found.items() if tag == "1"}
+    assert all(row["label"] == row["video"].partition("/")[0] for row in rows)
 
 
 def test_splits_are_drawn_again(small: Path) -> None:
@@ -167,7 +173,7 @@ def test_same_bytes_for_any_number_of_workers(small: Path, tmp_path: Path) -> No
 def test_seed_changes_every_video(small: Path, tmp_path: Path) -> None:
     other = contents(write_dataset(tmp_path / "other", **{**SMALL, "seed": 4}))
     for name, data in contents(small).items():
-        assert name == "videos/videos.csv" or "splits" in name or other[name] != data
+        assert name.endswith(".csv") or "splits" in name or other[name] != data
 
 
 def test_small_data_set_is_the_start_of_a_larger_one(small: Path, tmp_path: Path) -> None:

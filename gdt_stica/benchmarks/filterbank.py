@@ -1,4 +1,6 @@
-"""Spectrograms per second against the original's way: python gdt_stica/benchmarks/filterbank.py
+"""Spectrograms per second against the original's way, with one thread for NumPy's products too:
+
+    OPENBLAS_NUM_THREADS=1 python gdt_stica/benchmarks/filterbank.py
 
 Equality is asserted first. Prints CSV; times are of the processor, with one thread for both.
 """

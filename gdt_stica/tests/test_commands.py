@@ -57,9 +57,9 @@ def test_extract_sound_with_and_without_workers(videos: Path, tmp_path: Path) ->
     np.testing.assert_array_equal(*matrices)
 
 
-def test_recipe_smoke(videos: Path, tmp_path: Path) -> None:
+def test_recipe_smoke_extract(videos: Path, tmp_path: Path) -> None:
     arguments = ["--data", str(videos), "--out", str(tmp_path)]
-    assert main(["recipes", "run", "smoke", *arguments]) == 0
+    assert main(["recipes", "run", "smoke-extract", *arguments]) == 0
     assert open_features(tmp_path / "features").info.feature_size == 128
 
 

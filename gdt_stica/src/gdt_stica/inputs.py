@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import torch
 from ssvideo_core.views import ClipSpec, Pixels, Samples, Spread
-from ssvideo_torch.filterbank import log_filter_bank
 from ssvideo_torch.pixels import to_clips
 from torch import Tensor
 
 from gdt_stica.architecture import Architecture
+from gdt_stica.spectrograms import spectrograms
 
 PIXEL_MEAN, PIXEL_STD = 0.45, 0.225
-ENERGY_MEAN, ENERGY_STD = 1.93, 17.89
 SOUND_RATE_HZ = 24_000
 
 
@@ -38,15 +37,11 @@ def video_input(frames: Tensor, architecture: Architecture, device: torch.device
 
 
 def sound_input(sound: Tensor, architecture: Architecture, *, sample_rate_hz: int) -> Tensor:
-    """float32 (B, N) in [-1, 1] to log filter bank energies (B, 1, F, frames).
-
-    Samples are rounded to 16 bits first, as the original's decoder did: networks have seen noise
-    below half a step as silence (-36), where unrounded samples would give about 0.
-    """
-    steps = (sound.double() * 32768).round().clamp(-32768, 32767)
-    energies = log_filter_bank(
-        steps, sample_rate_hz=sample_rate_hz, num_filters=architecture.num_filters
+    """float32 (B, N) in [-1, 1] to log filter bank energies (B, 1, F, frames)."""
+    return spectrograms(
+        sound,
+        {},
+        sample_rate_hz=sample_rate_hz,
+        num_filters=architecture.num_filters,
+        z_normalize=architecture.z_normalize,
     )
-    if architecture.z_normalize:
-        energies = (energies - ENERGY_MEAN) / ENERGY_STD
-    return energies[:, None]

@@ -17,7 +17,7 @@ from ssvideo_core.errors import ConfigError
 
 RANDOM, UNTRAINED = "random", "untrained"
 OWN_FLAGS = (
-    *("--weights", "--videos", "--out", "--modality", "--views", "--frames", "--size"),
+    *("--weights", "--videos", "--out", "--modality", "--views"),
     *("--seed", "--device", "--batch-size", "--workers", "--on-bad", "--keep", "--shard"),
 )
 _ITEM = re.compile(r"(?P<method>[A-Za-z_]\w*)(@((?P<label>[\w.+-]+)=)?(?P<weights>.+))?")

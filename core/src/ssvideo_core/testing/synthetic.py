@@ -4,6 +4,7 @@
 
     DATA/videos/<class>/<source>_<class>_f_nm_np1_fr_goo_<k>.mp4     H.264 and AAC
     DATA/videos/videos.csv                                           video, label, group
+    DATA/videos/train<1|2|3>.csv                                     the same, training videos only
     DATA/splits/<class>_test_split<1|2|3>.txt                        HMDB51's form
     DATA/data.json                                                   parameters; written last
 
@@ -57,7 +58,7 @@ from ssvideo_core.testing.synthetic_scenes import (
     render_sound,
 )
 
-FORMAT = "ssvideo-synthetic/1"  # a change of pixels, samples, names or splits is a new number
+FORMAT = "ssvideo-synthetic/2"  # a change of pixels, samples, names or splits is a new number
 VIDEOS_PER_SOURCE = 2
 SPLITS = (1, 2, 3)
 TRAIN, TEST = 1, 2  # the tags of HMDB51's lists
@@ -221,7 +222,7 @@ def _write(folder: Path, parameters: Parameters, workers: int) -> None:
         for video in videos:
             write(video)
     _write_list(folder / "videos" / "videos.csv", videos)
-    _write_splits(folder / "splits", parameters, videos)
+    _write_splits(folder, parameters, videos)
     (folder / "data.json").write_text(json.dumps(_description(parameters), indent=2) + "\n")
 
 
@@ -253,19 +254,28 @@ def _write_list(path: Path, videos: Sequence[_Video]) -> None:
 
 
 def _write_splits(folder: Path, parameters: Parameters, videos: Sequence[_Video]) -> None:
-    folder.mkdir()
-    num_train = parameters.num_train // (len(CLASSES) * VIDEOS_PER_SOURCE)
+    (folder / "splits").mkdir()
     for number in SPLITS:
+        train = _training_sources(parameters, videos, number)
         for class_index, name in enumerate(CLASSES):
             own = [v for v in videos if v.class_index == class_index]
-            sources = sorted({v.source for v in own})
-            order = generator(parameters.seed, "split", number, name).permutation(sources)
-            train = set(order[:num_train].tolist())
             lines = [
                 f"{v.video_id.partition('/')[2]} {TRAIN if v.source in train else TEST} \n"
                 for v in own
             ]
-            (folder / f"{name}_test_split{number}.txt").write_text("".join(lines))
+            (folder / "splits" / f"{name}_test_split{number}.txt").write_text("".join(lines))
+        chosen = [v for v in videos if v.source in train]
+        _write_list(folder / "videos" / f"train{number}.csv", chosen)
+
+
+def _training_sources(parameters: Parameters, videos: Sequence[_Video], split: int) -> set[int]:
+    num_train = parameters.num_train // (len(CLASSES) * VIDEOS_PER_SOURCE)
+    chosen: set[int] = set()
+    for class_index, name in enumerate(CLASSES):
+        sources = sorted({v.source for v in videos if v.class_index == class_index})
+        order = generator(parameters.seed, "split", split, name).permutation(sources)
+        chosen.update(order[:num_train].tolist())
+    return chosen
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,213 @@
+"""Whether a method learns: its demo recipe on the embedded data, against the network it began as.
+
+Recipes are tuned on data seed 0; the figures here are of data seeds 1 and 2, three network seeds
+each. Features of the trained network are compared with those of the better start: the untrained
+network, or the same with the statistics of its batch norms taken from the data. A colour histogram
+and training with labels say what the data gives away and what can be learned from it.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from ssvideo_core.datasets.splits import read_splits
+from ssvideo_core.evaluate.intervals import paired_difference
+from ssvideo_core.evaluate.retrieval import nearest
+from ssvideo_core.evaluate.svm import choose_C
+from ssvideo_core.extract import embed_videos
+from ssvideo_core.files import write_text
+from ssvideo_core.methods import Encoder
+from ssvideo_core.protocols import SVM_CS, SVM_FOLDS
+from ssvideo_core.testing.synthetic import write_dataset
+from ssvideo_core.testing.synthetic_scenes import CLASSES
+
+TWO_STANDARD_ERRORS = 0.9545  # level of a normal interval of ± 2 standard errors
+CLIPS = 2  # over time, of a video
+HISTOGRAM, UNTRAINED, STATISTICS = "colour histogram", "untrained", "untrained, BN of the data"
+TRAINED, LABELS = "trained", "trained with labels"
+
+
+@dataclass(frozen=True)
+class Videos:
+    """One part of a data set. labels: [V]; groups: the source of each video."""
+
+    paths: tuple[Path, ...]
+    labels: NDArray[np.int64]
+    groups: tuple[str, ...]
+
+    def features(self, encoder: Encoder) -> NDArray[np.float32]:
+        """[V, D]: the mean over two clips, at the start and the end, each of length 1."""
+        return embed_videos(encoder, self.paths, temporal=CLIPS, spatial=1)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Which test videos were right, [V] bool each: by common-svm, and the nearest neighbour's."""
+
+    svm: NDArray[np.bool_]
+    recall_at_1: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Scores of one set of features, in percent. gain_*: over the better start, with ± 2 SE."""
+
+    data_seed: int
+    network_seed: int | None
+    features: str
+    svm: float
+    recall_at_1: float
+    svm_gain: float | None = None
+    svm_gain_low: float | None = None
+    recall_gain: float | None = None
+    recall_gain_low: float | None = None
+    training_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What differs between methods.
+
+    package: whose recipe `demo` runs. starts: from the run's folder and the training part to the
+    untrained encoders by name (`UNTRAINED`, `STATISTICS`). load: an encoder from a file. labelled:
+    an encoder trained with labels, from the training part and a seed; it shows that the data can be
+    learned by this network at all.
+    """
+
+    package: str
+    load: Callable[[Path], Encoder]
+    starts: Callable[[Path, Videos], Mapping[str, Encoder]]
+    labelled: Callable[[Videos, int], Encoder]
+
+
+def read_part(data: Path, ids: Sequence[str]) -> Videos:
+    """Videos of an embedded data set by id."""
+    labels = np.array([CLASSES.index(i.partition("/")[0]) for i in ids])
+    groups = tuple(i.rpartition("/")[2].partition("_")[0] for i in ids)
+    return Videos(tuple(data / "videos" / i for i in ids), labels, groups)
+
+
+def score(
+    train: Videos, test: Videos, x_train: NDArray[np.floating], x_test: NDArray[np.floating]
+) -> Scored:
+    """Evaluate two feature matrices [V, D] as the common protocols do."""
+    x_train, x_test = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (x_train, x_test))
+    svm = choose_C(x_train, train.labels, train.groups, SVM_CS, folds=SVM_FOLDS).classifier
+    found = train.labels[nearest(x_test, x_train, 1)[:, 0]]
+    return Scored(svm.predict(x_test) == test.labels, found == test.labels)
+
+
+def colour_histogram(videos: Videos) -> NDArray[np.float64]:
+    """[V, 64]: the share of each of 4 x 4 x 4 colours among all pixels."""
+    return np.stack([_histogram(path) for path in videos.paths])
+
+
+def _histogram(path: Path) -> NDArray[np.float64]:
+    with av.open(str(path)) as container:
+        frames = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+    red, green, blue = np.moveaxis(frames // 64, -1, 0).astype(np.int64)
+    colours = (16 * red + 4 * green + blue).ravel()
+    return np.bincount(colours, minlength=64).astype(np.float64) / len(colours)
+
+
+def measure(
+    learner: Learner, out: Path, *, data_seed: int, network_seeds: Sequence[int]
+) -> Iterator[Row]:
+    """Train on one data set with several network seeds; the curves stay in the run folders."""
+    data = write_dataset(out / f"data-{data_seed}", seed=data_seed)
+    split = read_splits(data / "splits", dataset="embedded")["1"]
+    train, test = read_part(data, split.train), read_part(data, split.test)
+
+    def scored(encoder: Encoder) -> Scored:
+        return score(train, test, train.features(encoder), test.features(encoder))
+
+    histogram = score(train, test, colour_histogram(train), colour_histogram(test))
+    yield _row(data_seed, None, HISTOGRAM, histogram)
+    yield _row(
+        data_seed, network_seeds[0], LABELS, scored(learner.labelled(train, network_seeds[0]))
+    )
+    for seed in network_seeds:
+        run = out / f"run-{data_seed}-{seed}"
+        began = time.monotonic()
+        train_recipe(learner.package, data / "videos" / "train1.csv", run, seed)
+        seconds = time.monotonic() - began
+        starts = {name: scored(e) for name, e in learner.starts(run, train).items()}
+        for name, each in starts.items():
+            yield _row(data_seed, seed, name, each)
+        trained = scored(learner.load(run / "encoder.safetensors"))
+        row = _row(data_seed, seed, TRAINED, trained)
+        yield _with_gains(row, trained, starts, test.groups, seconds)
+
+
+def train_recipe(package: str, data: Path, run: Path, seed: int) -> None:
+    """Run the package's recipe `demo` in a process of its own; the folder is made anew."""
+    shutil.rmtree(run, ignore_errors=True)
+    words = ["recipes", "run", "demo", "--data", str(data), "--out", str(run)]
+    command = [sys.executable, "-P", "-m", package, *words, "--", "--seed", str(seed)]
+    subprocess.run(command, check=True)
+
+
+def _row(data_seed: int, network_seed: int | None, features: str, found: Scored) -> Row:
+    means = (100 * float(found.svm.mean()), 100 * float(found.recall_at_1.mean()))
+    return Row(data_seed, network_seed, features, *means)
+
+
+def _with_gains(
+    row: Row,
+    trained: Scored,
+    starts: Mapping[str, Scored],
+    groups: Sequence[str],
+    training_s: float,
+) -> Row:
+    svm = max((start.svm for start in starts.values()), key=np.mean)
+    recall = max((start.recall_at_1 for start in starts.values()), key=np.mean)
+    level = TWO_STANDARD_ERRORS
+    svm_gain = paired_difference(trained.svm, svm, groups, level=level)
+    recall_gain = paired_difference(trained.recall_at_1, recall, groups, level=level)
+    return dataclasses.replace(
+        row,
+        svm_gain=100 * svm_gain.value,
+        svm_gain_low=100 * svm_gain.interval[0],
+        recall_gain=100 * recall_gain.value,
+        recall_gain_low=100 * recall_gain.interval[0],
+        training_s=training_s,
+    )
+
+
+def write_rows(rows: Sequence[Row], path: Path) -> None:
+    """CSV, one decimal place."""
+    with path.open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow([field.name for field in dataclasses.fields(Row)])
+        for row in rows:
+            table.writerow([_text(value) for value in dataclasses.astuple(row)])
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def write_curves(out: Path, path: Path, names: Sequence[str] = ("loss",)) -> None:
+    """CSV of what the runs below `out` logged: run, step and the named values."""
+    lines = [",".join(["run", "step", *names])]
+    for log in sorted(out.glob("run-*/metrics.jsonl")):
+        for line in log.read_text().splitlines():
+            values = json.loads(line)
+            cells = [f"{values[name]:.4f}" for name in names if name in values]
+            lines.append(",".join([log.parent.name, str(values["step"]), *cells]))
+    write_text(path, "\n".join(lines) + "\n")

@@ -1,0 +1,256 @@
+"""The flags of the original commands, one frozen dataclass each, under their original spellings.
+
+Flags that never had an effect are accepted, because published scripts pass them; `ignored_flags`
+names those that were given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ssvideo_core.config import option
+from ssvideo_core.errors import ConfigError
+
+HYPOTHESES = (
+    "cross_modal_baseline",
+    "v_reversal",
+    "i_reversal",
+    "v_shift",
+    "i_shift",
+    "v_reversal_v_shift",
+    "i_reversal_v_shift",
+    "v_reversal_i_shift",
+    "i_reversal_i_shift",
+)
+# Numbers of frequency masks and of time masks, then the widths they stay below.
+SPEC_AUGMENT = {"mild": (1, 1, 2, 5), "medium": (1, 1, 3, 6), "heavy": (2, 2, 3, 6), "na": None}
+NO_EFFECT = "without effect, as in the original"
+
+
+def read_hypothesis(text: str) -> int:
+    """ "1" to "9", or a name such as "v_reversal", to the number."""
+    if text in HYPOTHESES:
+        return HYPOTHESES.index(text) + 1
+    if text.isdecimal() and 1 <= int(text) <= len(HYPOTHESES):
+        return int(text)
+    raise ValueError(f"'{text}' is neither 1 to 9 nor one of {', '.join(HYPOTHESES)}")
+
+
+def read_milestones(text: str) -> tuple[int, ...]:
+    """ "150,175" to (150, 175)."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise ValueError(f"'{text}' is not a list of epochs such as 150,175")
+    return tuple(int(part) for part in parts)
+
+
+def _flag(name: str, default: Any, text: str, **more: Any) -> Any:
+    return option(default, flags=(f"--{name}",), help=text, **more)
+
+
+def _ignored(name: str, default: Any) -> Any:
+    return _flag(name, default, NO_EFFECT, operational=True)
+
+
+@dataclass(frozen=True)
+class MainGDT:
+    """Train GDT: networks for video and sound that agree on what belongs together.
+
+    One process, or several under torchrun, torch.distributed.launch or srun. The same command goes
+    on where an interrupted one stopped; SIGTERM and SIGUSR1 write a checkpoint and exit with 75.
+    """
+
+    root_dir: Path | None = _flag(
+        "root_dir", None, "folder CLASS/video or train/CLASS/video, or a CSV list", metavar="DIR"
+    )
+    output_dir: Path | None = _flag(
+        "output_dir", None, "the run's folder (default: runs/main_gdt-DIGEST)", operational=True
+    )
+    dataset: str = _flag(
+        "dataset", "kinetics", "what the data is called in records", operational=True
+    )
+    num_data_samples: int | None = _flag("num_data_samples", None, "keep the first n videos")
+    workers: int = _flag("workers", 0, "processes that decode", operational=True)
+
+    hypothesis: int = _flag(
+        "hypothesis", 1, "1 to 9, or its name", read=read_hypothesis, metavar="H"
+    )
+    nce_t: float = _flag("nce_t", 0.07, "temperature")
+    clip_len: int = _flag("clip_len", 30, "frames of a clip")
+    target_fps: int = _flag("target_fps", 30, "frames a second")
+    sample_rate: int = _flag("sample_rate", 1, "stride between frames")
+    train_crop_size: int = _flag("train_crop_size", 112, "pixels per side")
+    short_side: tuple[int, ...] = _flag(
+        "short_side",
+        (),
+        "range of the shorter side before the crop (default: 128 160 for crops of 112 and 128, "
+        "else 256 320)",
+        metavar="PIXELS",
+    )
+    aud_sample_rate: int = _flag("aud_sample_rate", 24_000, "samples of sound a second")
+    aud_spec_type: int = _flag("aud_spec_type", 1, "1: 40 filters, 2: 257", choices=(1, 2))
+    num_sec: int = _flag("num_sec", 1, "seconds of sound")
+    use_volume_jittering: bool = _flag("use_volume_jittering", True, "volume times 0.9 to 1.1")
+    use_temporal_jittering: bool = _flag(
+        "use_temporal_jittering", False, "move the sound by up to half a second"
+    )
+    z_normalize: bool = _flag("z_normalize", True, "standardise log energies")
+    aug_audio: bool = _flag("aug_audio", True, "mask the spectrogram (SpecAugment)")
+    audio_augtype: str = _flag("audio_augtype", "medium", "how much", choices=tuple(SPEC_AUGMENT))
+    decode_audio: bool = _flag("decode_audio", True, "read the sound")
+
+    model: str = _flag("model", "av_gdt", "what is compared with video", choices=("av_gdt",))
+    vid_base_arch: str = _flag(
+        "vid_base_arch", "r2plus1d_18", "video trunk", choices=("r2plus1d_18", "r2plus1d_34")
+    )
+    aud_base_arch: str = _flag(
+        "aud_base_arch", "resnet9", "audio trunk", choices=("resnet9", "resnet18")
+    )
+    width: float = _flag("width", 1.0, "of both trunks; 0.25 starts with 16 channels")
+    use_mlp: bool = _flag("use_mlp", True, "heads of two layers")
+    head_dropout: float = _flag("head_dropout", 0.3, "in the heads")
+    norm_feat: bool = _flag("norm_feat", True, "projections of length 1")
+    sync_bn: bool = _flag("sync_bn", True, "batch statistics over all processes")
+
+    batch_size: int = _flag("batch_size", 16, "clips per process")
+    epochs: int = _flag("epochs", 200, "passes over the data")
+    lr: float = _flag("lr", 0.01, "learning rate of one process")
+    momentum: float = _flag("momentum", 0.9, "of SGD")
+    weight_decay: float = _flag("weight_decay", 1e-5, "on every parameter")
+    use_scheduler: bool = _flag("use_scheduler", True, "change the rate over the epochs")
+    scheduler_type: str = _flag(
+        "scheduler_type", "multi_step", "how", choices=("multi_step", "cosine")
+    )
+    lr_milestones: tuple[int, ...] = option(
+        (150, 175),
+        flags=("--lr_milestones",),
+        help="epochs of the drops",
+        read=read_milestones,
+        metavar="E,E",
+        shown="150,175",
+    )
+    lr_gamma: float = _flag("lr_gamma", 0.1, "factor of a drop")
+    lr_warmup_epochs: int = _flag("lr_warmup_epochs", 10, "epochs until the full rate")
+    seed: int = _flag("seed", 0, "of weights, order and draws")
+
+    fidelity: str = _flag(
+        "fidelity",
+        "default",
+        "the released code's slips: kept (released), mended (fixed)",
+        choices=("default", "released", "fixed"),
+    )
+    negatives: str | None = _flag(
+        "negatives", None, "of other processes", choices=("released", "unique")
+    )
+    schedule: str | None = _flag("schedule", None, "of the rate", choices=("released", "exact"))
+    warm_up: str | None = _flag("warm_up", None, "of one process", choices=("released", "nonzero"))
+    color_jitter: str | None = _flag(
+        "color_jitter", None, "which axes it mixes", choices=("released", "per_frame")
+    )
+    random_crop: str | None = _flag(
+        "random_crop", None, "whether the last place is drawn", choices=("released", "inclusive")
+    )
+
+    device: str = _flag("device", "cuda", "cuda, or cpu", operational=True)
+    apex: bool = _flag("apex", False, "mixed precision, by PyTorch's own autocast")
+    apex_opt_level: str = _flag(
+        "apex_opt_level", "O1", "O0: none, O1: float16", choices=("O0", "O1")
+    )
+    precision: str | None = _flag(
+        "precision", None, "of the networks", choices=("float32", "bfloat16", "float16")
+    )
+    checkpoint_steps: int = _flag(
+        "checkpoint_steps", 0, "save every n steps too, not only after an epoch", operational=True
+    )
+    print_freq: int = _flag("print_freq", 10, "steps between lines", operational=True)
+    resume_anyway: bool = _flag(
+        "resume_anyway", False, "go on in a folder of other settings", operational=True
+    )
+    dist_url: str = _flag(
+        "dist_url", "env://", "where processes meet: env://, tcp://, file://", operational=True
+    )
+    world_size: int = _flag("world_size", 1, "processes, with tcp:// or file://", operational=True)
+    rank: int | None = _flag(
+        "rank", None, "of this process, with tcp:// or file://", operational=True
+    )
+    local_rank: int = option(
+        -1,
+        flags=("--local_rank", "--local-rank"),
+        help="of this process on its machine; launchers pass it",
+        operational=True,
+    )
+
+    num_negatives: int = _ignored("num_negatives", -1)
+    colorjitter: bool = _ignored("colorjitter", False)
+    center_crop: bool = _ignored("center_crop", False)
+    ht100m_caption_root: str = _ignored("ht100m_caption_root", "")
+    distributed: bool = _ignored("distributed", False)
+    start_epoch: int = _ignored("start_epoch", 0)
+    bash: bool = _ignored("bash", False)
+    dualdata: bool = _ignored("dualdata", False)
+    fold: int = _ignored("fold", 1)
+    clips_per_video: int = _ignored("clips_per_video", 1)
+    use_scale_jittering: bool = _ignored("use_scale_jittering", False)
+    augtype: int = _ignored("augtype", 1)
+    use_temp_jitter: bool = _ignored("use_temp_jitter", False)
+    pretrained: bool = _ignored("pretrained", False)
+    headcount: int = _ignored("headcount", 1)
+    use_max_pool: bool = _ignored("use_max_pool", False)
+    mlptype: int = _ignored("mlptype", 0)
+    warmup_bn: bool = _ignored("warmup_bn", False)
+    resume: str = _ignored("resume", "")
+    dist_backend: str = _ignored("dist_backend", "")
+    debug_slurm: bool = _ignored("debug_slurm", False)
+    master_port: int = _ignored("master_port", -1)
+
+    def __post_init__(self) -> None:
+        if not self.decode_audio:
+            raise ConfigError("--decode_audio False: av_gdt compares video with its sound")
+        positive = ("batch_size", "epochs", "clip_len", "target_fps", "sample_rate", "print_freq")
+        for name in (*positive, "train_crop_size", "aud_sample_rate", "num_sec", "nce_t", "width"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"--{name} {getattr(self, name)}: expected more than 0")
+        for name in ("workers", "lr_warmup_epochs", "checkpoint_steps", "lr", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"--{name} {getattr(self, name)}: expected 0 or more")
+        if self.aug_audio and self.audio_augtype == "na":
+            raise ConfigError("--audio_augtype na: to mask nothing, give --aug_audio False")
+        if self.short_side and not self._fits():
+            raise ConfigError(
+                f"--short_side {' '.join(map(str, self.short_side))}: expected two numbers of "
+                f"pixels, the smaller first, from the crop's {self.train_crop_size}"
+            )
+
+    def _fits(self) -> bool:
+        sizes = self.short_side
+        return len(sizes) == 2 and self.train_crop_size <= sizes[0] <= sizes[1]
+
+    @property
+    def short_side_range(self) -> tuple[int, int]:
+        """Pixels between which the shorter side is drawn."""
+        if self.short_side:
+            return self.short_side[0], self.short_side[1]
+        return (128, 160) if self.train_crop_size in (112, 128) else (256, 320)
+
+    @property
+    def network_precision(self) -> str:
+        """float32 unless --precision or --apex say otherwise."""
+        if self.precision is not None:
+            return self.precision
+        return "float16" if self.apex and self.apex_opt_level != "O0" else "float32"
+
+    @property
+    def spec_augment(self) -> tuple[int, int, int, int] | None:
+        """What `audio_augtype` stands for, None when nothing is masked."""
+        return SPEC_AUGMENT[self.audio_augtype] if self.aug_audio else None
+
+
+def ignored_flags(config: Any) -> list[str]:
+    """Flags without effect that were given another value than their default."""
+    return [
+        field.metadata["flags"][0]
+        for field in fields(config)
+        if field.metadata["help"] == NO_EFFECT and getattr(config, field.name) != field.default
+    ]

@@ -1,0 +1,185 @@
+"""The command as users and clusters run it, on real files, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from gdt_stica.__main__ import main as gdt_stica_main
+from gdt_stica.encoders import load_encoder
+from gdt_stica.main_gdt import main
+from ssvideo_core.testing.battery import (
+    check_random_kills,
+    check_ranks,
+    check_resume,
+    check_signal,
+    check_workers,
+    torchrun,
+)
+from ssvideo_core.testing.synthetic import write_dataset
+from ssvideo_core.views import Samples, Spread
+
+TINY = [
+    *("--device", "cpu", "--width", "0.03125", "--batch_size", "4", "--epochs", "4"),
+    *("--clip_len", "4", "--target_fps", "4", "--train_crop_size", "16"),
+    *("--short_side", "20", "24", "--print_freq", "1", "--lr_warmup_epochs", "2"),
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSVIDEO_CACHE", str(folder / "cache"))
+        yield write_dataset(folder / "embedded", num_train=16, num_test=16, size=32) / "videos"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """Shared, so that the battery's undisturbed run is made once."""
+    return tmp_path_factory.mktemp("runs")
+
+
+class Command:
+    """The training command on `data`, as the battery builds it."""
+
+    def __init__(self, data: Path, *flags: str):
+        self.flags = ["--root_dir", str(data / "train1.csv"), *TINY, *flags]
+
+    def __call__(self, out: Path, *, workers: int = 0, extra: Sequence[str] = ()) -> list[str]:
+        words = ["--output_dir", str(out), "--workers", str(workers), *extra]
+        return [sys.executable, "-m", "gdt_stica.main_gdt", *self.flags, *words]
+
+
+def test_a_killed_run_ends_as_one_that_ran_through(data: Path, runs: Path) -> None:
+    check_resume(Command(data), runs, ["batch:7", "save:2"])
+
+
+def test_a_signal_saves_and_asks_to_be_queued_again(data: Path, runs: Path) -> None:
+    check_signal(Command(data), runs)
+
+
+def test_workers_change_nothing(data: Path, runs: Path) -> None:
+    check_workers(Command(data), runs)
+
+
+def test_two_processes_do_what_one_does(data: Path, tmp_path: Path) -> None:
+    """Data, statistics, negatives and gradients over the command; float64 is in test_training.
+
+    One step of clips that leave batch norms enough values: float32 rounding would grow otherwise.
+    """
+    flags = ["--num_data_samples", "8", "--epochs", "1", "--lr_warmup_epochs", "0"]
+    size = ["--train_crop_size", "32", "--short_side", "32", "36", "--clip_len", "8"]
+    command = Command(data, *flags, *size, "--head_dropout", "0", "--batch_size", "8")
+    one, two = tmp_path / "one", tmp_path / "two"
+    check_ranks(
+        command(one),
+        torchrun(command(two, extra=["--batch_size", "4"]), 2),
+        single_out=one,
+        distributed_out=two,
+        rtol=1e-3,
+        atol=1e-4,
+    )
+
+
+@pytest.mark.stress
+def test_random_kills(data: Path, runs: Path) -> None:
+    check_random_kills(Command(data), runs)
+
+
+def test_the_run_folder(data: Path, runs: Path) -> None:
+    run = runs / "straight"
+    if not run.exists():
+        assert main(Command(data)(run)[3:]) == 0
+    names = {path.name for path in run.iterdir()}
+    assert {"config.json", "command.txt", "environment.json", "left-out.csv"} <= names
+    untrained = load_encoder(str(run / "encoder-untrained.safetensors"))
+    for modality, time in (("rgb", Spread(4, 1.0)), ("sound", Samples(24_000, 24_000))):
+        encoder = load_encoder(str(run), modality=modality)
+        assert encoder.clip.time == time
+        assert encoder.architecture.width == 1 / 32
+    assert untrained.fingerprint != load_encoder(str(run)).fingerprint
+    rates = [json.loads(line)["lr"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    np.testing.assert_allclose(rates, np.repeat([1 / 300, 2 / 300, 0.01, 0.01], 4))
+
+
+def test_the_smoke_recipe(data: Path, tmp_path: Path) -> None:
+    words = ["recipes", "run", "smoke", "--data", str(data / "train1.csv")]
+    assert gdt_stica_main([*words, "--out", str(tmp_path / "run")]) == 0
+    assert load_encoder(str(tmp_path / "run")).clip.time == Spread(4, 1.0)
+
+
+@pytest.mark.parametrize("hypothesis", ["i_reversal", "9"])
+def test_other_hypotheses_train(data: Path, tmp_path: Path, hypothesis: str) -> None:
+    flags = ["--hypothesis", hypothesis, "--num_data_samples", "4", "--epochs", "1"]
+    assert main([*Command(data, *flags)(tmp_path)[3:]]) == 0
+
+
+def test_precisions(data: Path, tmp_path: Path) -> None:
+    flags = ["--num_data_samples", "4", "--epochs", "1"]
+    assert main(Command(data, *flags, "--precision", "bfloat16")(tmp_path)[3:]) == 0
+
+
+def test_videos_without_sound_are_left_out(data: Path, silent: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos" / "class"
+    folder.mkdir(parents=True)
+    for video in sorted(data.glob("*/*.mp4"))[:4]:
+        shutil.copy(video, folder)
+    shutil.copy(silent, folder / "silent.mp4")
+    flags = ["--root_dir", str(tmp_path / "videos"), "--epochs", "1"]
+    assert main(Command(data, *flags)(tmp_path / "run")[3:]) == 0
+    assert "class/silent.mp4,no sound" in (tmp_path / "run" / "left-out.csv").read_text()
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Path:
+    """A video without sound."""
+    path = tmp_path / "silent.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=16)
+        stream.width = stream.height = 32
+        for _ in range(32):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--batch_size", "17"], "the global batch size is 17"),
+        (["--short_side", "8", "20"], "--short_side 8 20"),
+        (["--decode_audio", "False"], "--decode_audio False"),
+        (["--audio_augtype", "na"], "--aug_audio False"),
+        (["--clip_len", "2"], "--color_jitter per_frame"),
+        (["--num_sec", "0"], "--num_sec 0"),
+        (["--dist_url", "tcp://localhost:1"], "which of how many"),
+        (["--root_dir", "nowhere"], "nowhere does not exist"),
+    ],
+)
+def test_what_cannot_be_is_said_before_training(
+    data: Path, tmp_path: Path, capsys, flags: list[str], message: str
+) -> None:
+    assert main(Command(data, *flags)(tmp_path / "run")[3:]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_other_settings_do_not_mix(data: Path, runs: Path, capsys) -> None:
+    run = runs / "straight"
+    if not run.exists():
+        assert main(Command(data)(run)[3:]) == 0
+    assert main(Command(data, "--lr", "0.5")(run)[3:]) == 2
+    assert "was made with other settings (lr: 0.01 there, 0.5 now)" in capsys.readouterr().err
+
+
+def test_no_root_names_the_flag(capsys, tmp_path: Path) -> None:
+    assert main([*TINY, "--output_dir", str(tmp_path)]) == 2
+    assert "--root_dir" in capsys.readouterr().err
