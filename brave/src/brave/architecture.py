@@ -1,0 +1,64 @@
+"""The choices that make one network of this family, and what it sees, without a framework."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ssvideo_core.errors import ConfigError
+from ssvideo_core.views import ClipSpec, Pixels, Steps
+
+STEM_CHANNELS = 64
+UNIT_CHANNELS = (256, 512, 1024, 2048)
+UNIT_BLOCKS = (3, 4, 6, 3)
+
+# The input of the paper's evaluation: every second frame of 25 a second.
+CLIP = ClipSpec("rgb", Steps(32, 2, 25.0), Pixels(256, 224, 224), "loop")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Options of the narrow video backbone.
+
+    width: multiplies the channels of every layer. 1 and 2 are published, 0.25 starts with 16
+        channels instead of 64; any multiple of 1/64.
+
+    Raises ConfigError for another width.
+    """
+
+    width: float = 1.0
+
+    def __post_init__(self) -> None:
+        if type(self.width) not in (int, float):
+            raise ConfigError(f"architecture option width={self.width!r}: expected a number")
+        channels = STEM_CHANNELS * self.width
+        if not (math.isfinite(channels) and channels >= 1 and channels == int(channels)):
+            raise ConfigError(
+                f"width={self.width}: expected a multiple of 1/64, so that every layer has a whole "
+                "number of channels; 1 and 2 are published"
+            )
+        object.__setattr__(self, "width", float(self.width))
+
+    @property
+    def feature_size(self) -> int:
+        """Channels of the last unit, the size of the embedding."""
+        return int(UNIT_CHANNELS[-1] * self.width)
+
+    def to_json(self) -> dict[str, Any]:
+        """All options; `from_options` reads them."""
+        return asdict(self)
+
+
+def from_options(options: Mapping[str, Any]) -> Architecture:
+    """Raises ConfigError for a name or value that is none, listing those that are."""
+    unknown = sorted(options.keys() - {field.name for field in fields(Architecture)})
+    if unknown:
+        raise ConfigError(f"no architecture option {', '.join(unknown)}; there are: {choices()}")
+    return Architecture(**options)
+
+
+def choices() -> str:
+    """Every option with its values, for messages."""
+    return "width: 1, 2 (published) or another multiple of 1/64"

@@ -1,0 +1,1 @@
+"""The networks, with the module and parameter names of the published weights."""

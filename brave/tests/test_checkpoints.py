@@ -1,0 +1,503 @@
+"""Files as the original program writes them, built from the key lists of its networks."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from brave.architecture import CLIP, Architecture
+from brave.checkpoints import (
+    RELEASED_CONFIG,
+    Checkpoint,
+    convert,
+    export,
+    narrow_shapes,
+    narrow_variables,
+    read_checkpoint,
+)
+from brave.networks.tsm_resnet import TSMResNet
+from ssvideo_core.errors import ConfigError, WeightsError
+from ssvideo_core.testing.fill import fill
+from ssvideo_core.views import ClipSpec, Pixels, Steps
+from ssvideo_core.weights import read_weights, write_safetensors
+
+from brave import load_encoder
+
+GOLDEN = Path(__file__).parent / "golden"
+SMALL = Architecture(width=1 / 64)
+RGB = ClipSpec("rgb", Steps(2, 2, 25.0), Pixels(16, 16, 16), "loop")
+INPUT = np.random.default_rng(0).integers(0, 256, (2, 2, 16, 16, 3), dtype=np.uint8)
+NARROW = "narrow_video_embedding/TSMResNetV2"
+CONFIG = {**RELEASED_CONFIG, "dataset_shards": ["a", "b"], "step_broad": 7}
+
+Tensors = dict[str, np.ndarray]
+
+
+def value(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """It depends on the published name alone."""
+    filled = fill(name, shape, "haiku", squeeze_leading_ones=True)
+    return filled.astype(np.int32) if name.endswith("/counter") else filled
+
+
+def listed(file: str, architecture: Architecture) -> Tensors:
+    """All names of a key list: the narrow backbone of this width, other modules as they are."""
+    lists = json.loads((GOLDEN / file).read_text())
+    shapes = {
+        f"{collection}/{module}/{name}": tuple(shape)
+        for collection in ("params", "state")
+        for module, entries in lists[collection].items()
+        for name, shape in entries.items()
+    }
+    narrow = narrow_shapes(architecture)
+    assert narrow.keys() == {name for name in shapes if f"/{NARROW}/" in name}
+    made = {name: value(name.partition("/")[2], shape) for name, shape in narrow.items()}
+    return {name: made.get(name, np.zeros(shape, np.float32)) for name, shape in shapes.items()}
+
+
+def small_tensors(width: float = SMALL.width) -> Tensors:
+    """A narrow backbone, and one small array of each of the other modules."""
+    narrow = narrow_shapes(Architecture(width))
+    made = {name: value(name.partition("/")[2], shape) for name, shape in narrow.items()}
+    others = (
+        "params/broad_audio_embedding/res_net_v2/~/initial_conv/w",
+        "params/broad_flow_embedding/TSMResNetV2/tsm_resnet_stem/w",
+        "params/shared_project/projector/linear/w",
+        "params/shared_project_1/projector/linear/w",
+        "state/shared_project/projector/batch_norm/~/mean_ema/average",
+    )
+    return {**made, **{name: value(name, (2, 3)) for name in others}}
+
+
+def nested(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """{"params": {module: {name: array}}, "state": …}."""
+    tree: dict[str, Any] = {"params": {}, "state": {}}
+    for name, array in tensors.items():
+        collection, _, rest = name.partition("/")
+        module, _, parameter = rest.rpartition("/")
+        tree[collection].setdefault(module, {})[parameter] = array
+    return tree
+
+
+def save(path: Path, tree: Any) -> Path:
+    """As the original saves: a dictionary in an array without axes."""
+    content = np.empty((), object)
+    content[()] = tree
+    np.save(path, content, allow_pickle=True)
+    return path
+
+
+class FlatMapping:
+    """Stands for Haiku's: pickled as its class and one dict."""
+
+    def __init__(self, content: dict[str, Any]):
+        self.content = content
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.content,)
+
+
+class ConfigDict:
+    """Stands for ml_collections': its entries are in an attribute."""
+
+    def __init__(self, content: dict[str, Any]):
+        fields = {k: ConfigDict(v) if isinstance(v, dict) else v for k, v in content.items()}
+        self._fields, self._locked, self._type_safe = fields, True, True
+
+
+FLAT = "haiku._src.data_structures"
+CONFIG_DICT = "ml_collections.config_dict.config_dict"
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """While a file is written, the stand-ins are found under the names of the real classes."""
+    for module, stand_in in ((FLAT, FlatMapping), (CONFIG_DICT, ConfigDict)):
+        made = types.ModuleType(module)
+        setattr(made, stand_in.__name__, stand_in)
+        monkeypatch.setitem(sys.modules, module, made)
+        package = module.partition(".")[0]
+        monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
+        monkeypatch.setattr(stand_in, "__module__", module)
+    yield
+
+
+def flat(tree: dict[str, Any]) -> FlatMapping:
+    return FlatMapping({m: FlatMapping(entries) for m, entries in tree.items()})
+
+
+def plain_file(tensors: Tensors) -> Any:
+    return {**nested(tensors), "config": CONFIG}
+
+
+def haiku_file(tensors: Tensors) -> Any:
+    tree = nested({name: jnp.asarray(array) for name, array in tensors.items()})
+    collections = {name: flat(modules) for name, modules in tree.items()}
+    return {**collections, "config": ConfigDict(CONFIG)}
+
+
+def mixed_file(tensors: Tensors) -> Any:
+    """Only the outer mapping is Haiku's, and the options hold NumPy's numbers."""
+    tree = {name: FlatMapping(modules) for name, modules in nested(tensors).items()}
+    numbers = {k: np.int64(v) if isinstance(v, int) else v for k, v in CONFIG.items()}
+    return {**tree, "config": {**numbers, "include_audio_in_broad_view": np.True_}}
+
+
+CONTAINERS: dict[str, Callable[[Tensors], Any]] = {
+    "plain": plain_file,
+    "haiku": haiku_file,
+    "mixed": mixed_file,
+}
+
+
+def write(folder: Path, tensors: Tensors, container: str = "plain") -> Path:
+    return save(folder / "w.npy", CONTAINERS[container](tensors))
+
+
+@pytest.fixture
+def small_file(tmp_path: Path) -> Path:
+    return write(tmp_path, small_tensors())
+
+
+_network = jax.jit(TSMResNet(SMALL.width).apply)
+
+
+def plain_features(tensors: Tensors) -> np.ndarray:
+    """Without any of the loader."""
+    tree: dict[str, Any] = {}
+    for name, array in tensors.items():
+        if f"/{NARROW}/" in name:
+            *path, leaf = name.replace(f"{NARROW}/", "").split("/")
+            place = tree
+            for part in path:
+                place = place.setdefault(part, {})
+            place[leaf] = array
+    return np.asarray(_network(tree, INPUT.astype(np.float32) / 255))
+
+
+def embed(path: str | Path, **options: Any) -> np.ndarray:
+    return load_encoder(str(path), clip=RGB, **options).embed(INPUT)
+
+
+@pytest.fixture(scope="module")
+def small_features() -> np.ndarray:
+    return plain_features(small_tensors())
+
+
+# ---- files as published -------------------------------------------------------------------
+
+
+def test_published_weights_by_name_and_export(tmp_path, monkeypatch) -> None:
+    """All names of the key list; shapes too, except those of the narrow backbone."""
+    tensors = listed("checkpoint_va_w1.json", SMALL)
+    monkeypatch.setenv("SSVIDEO_WEIGHTS", str(tmp_path))
+    (tmp_path / "brave").mkdir()
+    save(tmp_path / "brave" / "29466668_1_0.npy", haiku_file(tensors))
+    named = load_encoder("va-1x", clip=RGB)
+    assert named.published.licence == "not stated"
+    assert named.architecture == SMALL
+    want = plain_features(tensors)
+    assert want.std() > 0.1
+    np.testing.assert_allclose(named.embed(INPUT), want, rtol=1e-5, atol=1e-5)
+    convert("va-1x", tmp_path / "va.safetensors")
+    exported = load_encoder(str(tmp_path / "va.safetensors"), clip=RGB)
+    assert exported.fingerprint == named.fingerprint
+    assert exported.published is None
+    np.testing.assert_array_equal(exported.embed(INPUT), named.embed(INPUT))
+
+
+def test_full_size_file(tmp_path) -> None:
+    """The published names, shapes and container; nothing is computed."""
+    architecture = Architecture(width=1)
+    tensors = listed("checkpoint_va_w1.json", architecture)
+    checkpoint = read_checkpoint(str(write(tmp_path, tensors, "haiku")))
+    assert checkpoint.architecture == architecture
+    assert checkpoint.tensors.keys() == tensors.keys()
+    narrow = checkpoint.narrow_tensors()
+    assert sum(a.size for name, a in narrow.items() if name.startswith("params/")) == 23_500_352
+    for name, array in narrow.items():
+        np.testing.assert_array_equal(array, tensors[name], err_msg=name)
+        assert array.dtype == tensors[name].dtype
+
+
+def test_absent_published_weights(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SSVIDEO_WEIGHTS", str(tmp_path))
+    with pytest.raises(WeightsError) as error:
+        load_encoder("va-f-2x")
+    for part in (
+        "https://storage.googleapis.com/dm-jaxline/brave/29509415_1_0.npy",
+        str(tmp_path / "brave" / "29509415_1_0.npy"),
+        "not stated",
+    ):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_containers(container: str, small_features, tmp_path: Path) -> None:
+    path = write(tmp_path, small_tensors(), container)
+    checkpoint = read_checkpoint(str(path))
+    assert checkpoint.architecture == SMALL
+    assert checkpoint.config == CONFIG
+    assert {name: a.tobytes() for name, a in checkpoint.tensors.items()} == {
+        name: a.tobytes() for name, a in small_tensors().items()
+    }
+    np.testing.assert_allclose(embed(path), small_features, rtol=1e-5, atol=1e-5)
+
+
+def test_stand_ins_are_pickled_under_the_real_names(tmp_path) -> None:
+    content = write(tmp_path, small_tensors(), "haiku").read_bytes()
+    for name in (FLAT, CONFIG_DICT, "FlatMapping", "ConfigDict", "_reconstruct_array"):
+        assert name.encode() in content
+
+
+def test_nested_options_and_odd_values(tmp_path) -> None:
+    config = {"a": {"b": (1, 2)}, "c": np.float32(0.5), "d": b"x", "e": np.arange(2)}
+    tree = {**nested(small_tensors()), "config": ConfigDict(config)}
+    found = read_checkpoint(str(save(tmp_path / "w.npy", tree))).config
+    assert found == {"a": {"b": [1, 2]}, "c": 0.5, "d": "b'x'", "e": [0, 1]}
+
+
+def test_options_may_be_absent(small_features, tmp_path) -> None:
+    path = save(tmp_path / "w.npy", nested(small_tensors()))
+    assert read_checkpoint(str(path)).config == {}
+    np.testing.assert_allclose(embed(path), small_features, rtol=1e-5, atol=1e-5)
+
+
+def test_only_the_narrow_backbone_is_needed(small_features, tmp_path) -> None:
+    narrow = {name: a for name, a in small_tensors().items() if f"/{NARROW}/" in name}
+    assert len(narrow) < len(small_tensors())
+    path = write(tmp_path, narrow)
+    np.testing.assert_allclose(embed(path), small_features, rtol=1e-5, atol=1e-5)
+    whole = load_encoder(str(write(tmp_path, small_tensors())), clip=RGB)
+    assert load_encoder(str(path), clip=RGB).fingerprint == whole.fingerprint
+
+
+def test_half_precision_is_loaded_as_float32(tmp_path) -> None:
+    tensors = {
+        name: a.astype(np.float16) if a.dtype == np.float32 else a
+        for name, a in small_tensors().items()
+    }
+    narrow = read_checkpoint(str(write(tmp_path, tensors))).narrow_tensors()
+    for name, array in narrow.items():
+        assert array.dtype == (np.int32 if name.endswith("/counter") else np.float32)
+        np.testing.assert_array_equal(array, tensors[name])
+
+
+@pytest.mark.parametrize("width", [1 / 32, 0.25])
+def test_architecture_from_shapes(width: float, tmp_path: Path) -> None:
+    path = write(tmp_path, small_tensors(width))
+    assert read_checkpoint(str(path)).architecture == Architecture(width)
+
+
+# ---- files that do not fit ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {f"params/{NARROW}/tsm_resnet_unit_1/block_3/conv_1/w": None},
+            r"1 missing in the file: params/.*unit_1/block_3/conv_1/w",
+        ),
+        (
+            {f"state/{NARROW}/batch_norm/~/var_ema/average": None},
+            r"1 missing in the file: state/.*/batch_norm/~/var_ema/average",
+        ),
+        (
+            {f"params/{NARROW}/tsm_resnet_unit_4/block_0/conv_0/w": np.zeros((1, 1, 2, 2))},
+            r"1 unknown to the network: params/.*unit_4/block_0/conv_0/w",
+        ),
+        (
+            {f"params/{NARROW}/batch_norm/scale": np.zeros((1, 1, 1, 5), np.float32)},
+            r"1 of another shape: .*\(file \[1, 1, 1, 5\], network \[1, 1, 1, 32\]\)",
+        ),
+        (
+            {f"params/{NARROW}/tsm_resnet_stem/w": None},
+            r"no parameter is called 'narrow_.*stem/w', .* names start with narrow_video_embedding"
+            r".* that can be read: width: 1, 2",
+        ),
+        (
+            {f"params/{NARROW}/tsm_resnet_stem/w": np.zeros((8, 7, 7, 3, 1), np.float32)},
+            r"is \(8, 7, 7, 3, 1\), expected \(7, 7, 3, 64 · width\)\. A further axis",
+        ),
+    ],
+)
+def test_the_backbone_fits_or_is_refused(change, message, tmp_path) -> None:
+    tensors = {**small_tensors(), **change}
+    path = write(tmp_path, {name: a for name, a in tensors.items() if a is not None})
+    with pytest.raises(WeightsError, match=message) as error:
+        load_encoder(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_wrong_explicit_architecture(small_file) -> None:
+    with pytest.raises(
+        WeightsError, match=r"read as Architecture\(width=2.0\).*\n?.*of another sh"
+    ):
+        load_encoder(str(small_file), architecture={"width": 2})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"params": {}, "config": {}}, r"expected a dictionary of params, state and config, found"),
+        ([1, 2], r"expected a dictionary of params, state and config, found list"),
+        ({"params": {}, "state": {}}, r"no tensors in the weights file"),
+        (
+            {"params": {"resnet/conv": {"w": np.zeros((7, 7, 3, 64))}}, "state": {}},
+            r"the names start with resnet/conv\. Architectures that can be read: width: 1, 2",
+        ),
+    ],
+)
+def test_other_files(content, message, tmp_path) -> None:
+    path = save(tmp_path / "w.npy", content)
+    with pytest.raises(WeightsError, match=message) as error:
+        load_encoder(str(path))
+    assert str(path) in str(error.value)
+
+
+class Hostile:
+    """Unpickling it with Python's own machinery would run a command."""
+
+    def __reduce__(self):
+        return os.system, ("touch hostile_was_here",)
+
+
+def test_hostile_file_is_refused_and_not_run(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = save(tmp_path / "w.npy", {**nested(small_tensors()), "config": Hostile()})
+    with pytest.raises(WeightsError, match=r"names '?(posix|nt)\.system"):
+        load_encoder(str(path))
+    assert not (tmp_path / "hostile_was_here").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html><html>", b"\x93NUMPY\x01\x00\x00\x00"])
+def test_damaged_files(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "w.npy"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError) as error:
+        load_encoder(str(path))
+    assert str(path) in str(error.value)
+
+
+# ---- our files and the way back -----------------------------------------------------------
+
+
+def test_convert_both_ways(tmp_path) -> None:
+    path = write(tmp_path, small_tensors(), "haiku")
+    convert(str(path), tmp_path / "a.safetensors")
+    convert(str(tmp_path / "a.safetensors"), tmp_path / "b.npy")
+    back = read_weights(tmp_path / "b.npy")
+    assert back["config"] == CONFIG
+    want = nested(small_tensors())
+    for collection in ("params", "state"):
+        assert back[collection].keys() == want[collection].keys()
+        for module, entries in want[collection].items():
+            assert back[collection][module].keys() == entries.keys()
+            for name, array in entries.items():
+                found = back[collection][module][name]
+                np.testing.assert_array_equal(found, array)
+                assert found.dtype == array.dtype
+    names = ("w.npy", "a.safetensors", "b.npy")
+    prints = {load_encoder(str(tmp_path / name)).fingerprint for name in names}
+    assert len(prints) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
+
+
+def test_a_written_npy_names_no_foreign_class(tmp_path) -> None:
+    path = write(tmp_path, small_tensors(), "haiku")
+    convert(str(path), tmp_path / "b.npy")
+    content = (tmp_path / "b.npy").read_bytes()
+    header = content[: 10 + int.from_bytes(content[8:10], "little")]
+    assert b"'descr': '|O'" in header
+    assert b"'shape': ()" in header
+    for name in (b"haiku", b"jax", b"ml_collections", b"brave", b"FlatMapping", b"ConfigDict"):
+        assert name not in content
+
+
+def test_config_of_weights_that_came_without_one(tmp_path) -> None:
+    tensors = {
+        name: a for name, a in small_tensors(1 / 32).items() if "broad_audio_embedding" not in name
+    }
+    tensors["params/broad_video_embedding/TSMResNetV2/tsm_resnet_stem/w"] = np.zeros((7, 7, 3, 2))
+    convert(str(save(tmp_path / "w.npy", nested(tensors))), tmp_path / "b.npy")
+    config = read_weights(tmp_path / "b.npy")["config"]
+    assert config.keys() == RELEASED_CONFIG.keys()
+    assert len(config) == 15
+    assert config["tsm_resnet_width_multiplier"] == 1 / 32
+    assert (config["include_video_in_broad_view"], config["include_audio_in_broad_view"]) == (
+        True,
+        False,
+    )
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x", "x.pkl"])
+def test_convert_refuses_other_endings(name: str, small_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"expected a name that ends in \.safetensors or \.npy"):
+        convert(str(small_file), tmp_path / name)
+
+
+def test_export_refuses_tensors_of_another_architecture(small_file, tmp_path) -> None:
+    found = read_checkpoint(str(small_file))
+    with pytest.raises(WeightsError, match="of another shape"):
+        export(tmp_path / "a.safetensors", found.params, found.state, Architecture())
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_exported_clip_and_metadata(small_file, tmp_path) -> None:
+    from safetensors import safe_open
+
+    found = read_checkpoint(str(small_file))
+    path = tmp_path / "encoder.safetensors"
+    export(path, found.params, found.state, found.architecture, clip=RGB)
+    encoder = load_encoder(str(tmp_path))
+    assert encoder.clip == RGB
+    other = ClipSpec("rgb", Steps(4, 2, 25.0), Pixels(16, 16, 16), "loop")
+    assert load_encoder(str(path), clip=other).clip == other
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    assert metadata["method"] == "brave"
+    assert json.loads(metadata["architecture"]) == SMALL.to_json()
+    assert json.loads(metadata["fingerprint"]) == {"rgb": encoder.fingerprint}
+    assert load_encoder(str(small_file)).clip == CLIP
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"architecture": "{"}, "metadata 'architecture' is not JSON"),
+        ({"clip": "[]"}, r"metadata 'clip' is \[\], expected an object"),
+        ({"clip": '{"rgb": {"modality": "rgb"}}'}, "metadata 'clip' is no ClipSpec"),
+    ],
+)
+def test_damaged_metadata(metadata, message, tmp_path) -> None:
+    path = tmp_path / "a.safetensors"
+    write_safetensors(path, small_tensors(), metadata)
+    with pytest.raises(WeightsError, match=message) as error:
+        load_encoder(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_variables_are_those_of_the_network() -> None:
+    names = narrow_shapes(SMALL)
+    tensors = {name: value(name.partition("/")[2], shape) for name, shape in names.items()}
+    split = {
+        c: {n.removeprefix(f"{c}/"): a for n, a in tensors.items() if n.startswith(c)}
+        for c in ("params", "state")
+    }
+    checkpoint = Checkpoint(Path("w"), **split, architecture=SMALL)
+    made = narrow_variables(checkpoint.narrow_tensors())
+    unit = made["params"]["tsm_resnet_unit_0"]["block_0"]
+    np.testing.assert_array_equal(
+        unit["conv_0"]["w"], tensors[f"params/{NARROW}/tsm_resnet_unit_0/block_0/conv_0/w"]
+    )
+    average = made["state"]["batch_norm"]["~"]["mean_ema"]["average"]
+    np.testing.assert_array_equal(average, tensors[f"state/{NARROW}/batch_norm/~/mean_ema/average"])

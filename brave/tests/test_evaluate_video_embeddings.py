@@ -1,0 +1,279 @@
+"""The command on files, against a plain computation of one clip at a time."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import simplejpeg
+from brave.architecture import Architecture
+from brave.checkpoints import convert, narrow_shapes
+from brave.encoders import load_narrow_backbone
+from brave.evaluate_video_embeddings import PROG, TEST_SHORT_SIDE, main
+from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+from ssvideo_core.formats.sequence_examples import VideoRecord, encode_record, parse_record
+from ssvideo_core.formats.tfrecord import read_records, shard_path, write_records
+from ssvideo_core.results import read_results
+from ssvideo_core.testing.fill import fill
+from ssvideo_core.testing.synthetic import CLASSES, render_video
+
+from brave import crops
+
+WIDTH, FRAMES, STEP, SIZE, EPOCHS = 0.125, 4, 2, 32, 2
+NUM_VIDEOS = 16
+SMALL = ("--num_video_frames", str(FRAMES), "--video_step", str(STEP), "--image_size", str(SIZE))
+KEYS = ["top_1_train", "top_5_train", "top_1_test", "top_5_test"]
+
+
+def record_of(number: int, seed: int) -> VideoRecord:
+    """A video of 64 x 96 pixels; every third one is shorter than a clip."""
+    label = number % len(CLASSES)
+    num_frames = 5 if number % 3 == 0 else 12
+    frames, _ = render_video(label, seed + number, size=64, num_frames=num_frames)
+    wide = np.concatenate([frames, frames[:, :, :32]], axis=2)
+    jpegs = [simplejpeg.encode_jpeg(np.ascontiguousarray(f), quality=95) for f in wide]
+    name = f"{CLASSES[label]}/v{number}.mp4"
+    return VideoRecord(frames=jpegs, labels=np.array([label]), filename=name)
+
+
+def write_shards(base: Path, records: Sequence[VideoRecord]) -> None:
+    for index in range(2):
+        payloads = [encode_record(record) for record in records[index::2]]
+        write_records(shard_path(base, index, 2), payloads)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train-*-of-00002, test-*-of-00002 and weights.npy, as the original stores them."""
+    folder = tmp_path_factory.mktemp("brave")
+    for part, seed in (("train", 0), ("test", 1000)):
+        write_shards(folder / part, [record_of(n, seed) for n in range(NUM_VIDEOS)])
+    tree: dict[str, Any] = {"params": {}, "state": {}, "config": {}}
+    for name, shape in narrow_shapes(Architecture(WIDTH)).items():
+        collection, _, path = name.partition("/")
+        module, _, leaf = path.rpartition("/")
+        array = fill(path, shape, layout="haiku", squeeze_leading_ones=True)
+        tree[collection].setdefault(module, {})[leaf] = array
+    np.save(folder / "weights.npy", np.array(tree, dtype=object), allow_pickle=True)
+    return folder
+
+
+def flags(data: Path, *more: str) -> list[str]:
+    return [
+        *("--checkpoint_path", str(data / "weights.npy"), "--batch_size", "8"),
+        *("--train_dataset_shards", str(data / "train-*")),
+        *("--test_dataset_shards", str(data / "test-*")),
+        *("--svm_regularization", "0.0001", "--train-epochs", str(EPOCHS), *SMALL, *more),
+    ]
+
+
+@pytest.fixture(scope="module")
+def plain() -> ModuleType:
+    path = Path(__file__).parents[1] / "benchmarks" / "plain_evaluation.py"
+    spec = importlib.util.spec_from_file_location("plain_evaluation", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def plain_features(data: Path, part: str, plain: ModuleType) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Each window decoded on its own, each clip embedded on its own."""
+    backbone = load_narrow_backbone(str(data / "weights.npy"))
+    paths = sorted(data.glob(f"{part}-*"))
+    records = [parse_record(payload) for path in paths for payload in read_records(path)]
+    clip: dict[str, int] = {"num_frames": FRAMES, "step": STEP, "size": SIZE}
+    rows, labels = [], []
+    for index, record in enumerate(records):
+        if part == "train":
+            clips = plain.train_clips(record.frames, index, seed=0, epochs=EPOCHS, **clip)
+        else:
+            clips = plain.test_clips(record.frames, **clip)
+        own = [backbone(one[None])[0] for one in clips]
+        rows += own
+        labels += [int(record.labels[0])] * len(own)
+    return np.array(rows), np.array(labels)
+
+
+def test_equals_a_plain_computation(
+    data: Path, plain: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = []
+    for run, more in enumerate((["--workers", "2"], ["--device", "cpu"])):
+        assert main(flags(data, *more, "--out", str(tmp_path / str(run)))) == 0
+        printed = capsys.readouterr()
+        assert printed.out.count("\n") == 1
+        assert f"{NUM_VIDEOS}/{NUM_VIDEOS} videos" in printed.err
+        lines.append(printed.out)
+    assert lines[0] == lines[1]
+    found = json.loads(lines[0])
+    assert list(found) == KEYS
+
+    expected = {}
+    for part in ("train", "test"):
+        values, labels = expected[part] = plain_features(data, part, plain)
+        for run in range(2):
+            with np.load(tmp_path / str(run) / f"{part}.npz") as stored:
+                np.testing.assert_array_equal(stored["labels"], labels)
+                scale = np.abs(values).max()
+                np.testing.assert_allclose(stored["values"], values, rtol=1e-4, atol=1e-5 * scale)
+
+    scaler = StandardScaler().fit(expected["train"][0])
+    model = LinearSVC(C=0.0001, dual=True, random_state=0)
+    model.fit(scaler.transform(expected["train"][0]), expected["train"][1])
+    for part, group in (("train", 1), ("test", 30)):
+        values, labels = expected[part]
+        scores = model.decision_function(scaler.transform(values))
+        scores = scores.reshape(-1, group, len(CLASSES)).mean(axis=1)
+        best = np.argsort(scores, axis=1)[:, ::-1]
+        right = best == labels[::group, None]
+        for k in (1, 5):
+            assert found[f"top_{k}_{part}"] == right[:, :k].any(axis=1).mean()
+
+
+def test_results_and_features_are_kept(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    convert(str(data / "weights.npy"), tmp_path / "encoder.safetensors")
+    out = tmp_path / "out"
+    named = ["--dataset", "synthetic", "--split", "1", "--out", str(out)]
+    wanted = flags(data, *named)
+    wanted[1] = str(tmp_path)  # the folder of a run
+    assert main(wanted) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert main(flags(data, *named)) == 0
+    capsys.readouterr()
+    of_run, _, of_npy, _ = results = read_results(out / "results.jsonl")
+    assert [(r.key.metric, r.value) for r in results[:2]] == [
+        ("top1", found["top_1_test"]),
+        ("top5", found["top_5_test"]),
+    ]
+    key = of_npy.key
+    assert (key.method, key.dataset, key.split) == ("brave", "synthetic", "1")
+    assert (key.protocol, key.backbone) == ("brave-svm/1@10x3", "TSM-ResNet-50 0.125X")
+    assert of_run.provenance is not None and of_npy.provenance is not None
+    assert of_run.provenance.fingerprint == of_npy.provenance.fingerprint
+    assert of_run.provenance.digest == of_npy.provenance.digest
+    assert of_npy.n == NUM_VIDEOS
+
+
+def spoiled(data: Path, base: Path, change: Any) -> str:
+    """A pattern of training shards whose record 1 of shard 1 is changed."""
+    for index in range(2):
+        payloads = list(read_records(shard_path(data / "train", index, 2)))
+        if index == 1:
+            payloads[1] = encode_record(change(parse_record(payloads[1])))
+        write_records(shard_path(base, index, 2), payloads)
+    return f"{base}-*"
+
+
+def changed(record: VideoRecord, **values: Any) -> VideoRecord:
+    return VideoRecord(**{"frames": record.frames, "labels": record.labels, **values})
+
+
+def black(height: int, width: int) -> bytes:
+    data: bytes = simplejpeg.encode_jpeg(np.zeros((height, width, 3), np.uint8))
+    return data
+
+
+GREY = simplejpeg.encode_jpeg(np.zeros((64, 96, 1), np.uint8), colorspace="GRAY")
+SPOILED = {
+    "no label": (lambda r: changed(r, labels=np.array([], np.int64)), "holds []"),
+    "two labels": (lambda r: changed(r, labels=np.array([1, 2])), "holds [1, 2]"),
+    "no frame": (lambda r: changed(r, frames=()), "no frame"),
+    "grey": (lambda r: changed(r, frames=(*r.frames[:2], GREY)), "frame 2: a JPEG in Gray"),
+    "no JPEG": (lambda r: changed(r, frames=(*r.frames[:3], b"text")), "frame 3: 4 bytes"),
+    "cut off": (lambda r: changed(r, frames=[j[:-200] for j in r.frames]), "does not decode"),
+    "too small": (
+        lambda r: changed(r, frames=(black(32, 48),)),
+        "48x32 pixels; expected a shorter side above 32",
+    ),
+    "other size": (
+        lambda r: changed(
+            r, frames=(r.frames[0], simplejpeg.encode_jpeg(np.zeros((8, 8, 3), "u1")))
+        ),
+        "frame 1: 8x8 pixels, but frame 0 has 96x64",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_bad_record_is_named(
+    name: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change, message = SPOILED[name]
+    wanted = flags(data, "--train_dataset_shards", spoiled(data, tmp_path / "bad", change))
+    assert main(wanted) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert f"{tmp_path}/bad-00001-of-00002, record 1" in printed.err
+    assert message in printed.err
+
+
+def test_class_mistakes(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_shards(tmp_path / "one", [record_of(0, 0)] * 2)
+    write_shards(tmp_path / "other", [changed(record_of(3, 0), labels=np.array([77]))] * 2)
+    for part, pattern, message in (
+        ("train", "one-*", "2 videos of 1 classes; expected 2"),
+        ("test", "other-*", "other-00000-of-00002, record 0 is of class 77"),
+    ):
+        wanted = flags(data, f"--{part}_dataset_shards", str(tmp_path / pattern))
+        assert main(wanted) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("--batch_size", "0", "--batch_size is 0, expected 1 or more"),
+        ("--image_size", "257", "--image_size is 257, expected 1 to 256"),
+        ("--num_video_frames", "0", "--num_video_frames is 0"),
+        ("--video_step", "-1", "--video_step is -1"),
+        ("--train-epochs", "0", "--train-epochs is 0"),
+        ("--workers", "-1", "--workers is -1"),
+        ("--seed", "-1", "--seed is -1"),
+        ("--svm_regularization", "0", "--svm_regularization is 0.0"),
+        ("--svm_regularization", "nan", "--svm_regularization is nan"),
+        ("--train_dataset_shards", "nothing*", "'nothing*' matches no file"),
+        ("--checkpoint_path", "nothing.npy", "nothing.npy"),
+        ("--device", "abacus", "device 'abacus' cannot be used"),
+    ],
+)
+def test_wrong_flags(
+    flag: str, value: str, message: str, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(flags(data, flag, value)) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"{PROG}: ")
+    assert message in printed.err
+    assert printed.out == ""
+
+
+def test_help_is_quick_and_the_original_line_is_read() -> None:
+    code = (
+        "import sys; from brave.evaluate_video_embeddings import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert not {'jax', 'flax', 'sklearn', 'simplejpeg'} & set(sys.modules)"
+    )
+    original = (
+        "--checkpoint_path CHECKPOINT.npy --train_dataset_shards '/tmp/hmdb51/split_1/train/*' "
+        "--test_dataset_shards '/tmp/hmdb51/split_1/test/*' --svm_regularization 0.0001 "
+        "--batch_size 8 --check-only"
+    )
+    for words in (["--help"], original.split()):
+        subprocess.run([sys.executable, "-c", code, *words], check=True, stdout=subprocess.PIPE)
+
+
+def test_the_largest_picture_is_that_of_the_crops() -> None:
+    assert TEST_SHORT_SIDE == crops.TEST_SHORT_SIDE
