@@ -1,8 +1,8 @@
 """GDT and STiCA: features learned by comparing video with sound (arXiv 2003.04298, 2103.10211).
 
-Read in this order: `architecture` (the choices), `networks` (trunks and heads), `model` (what the
-published state dicts describe), `inputs` (what the networks see), `encoders` (frozen networks for
-evaluation), `checkpoints` (files). Importing the package does not import PyTorch.
+Read in this order: `objective` (the papers' equations), `sampling` and `augmentations` (what is
+drawn), `networks` and `model`, `training` (one step), `run` (a whole run), `optim`, `quirks`;
+`encoders` and `checkpoints` for evaluation. Importing the package does not import PyTorch.
 """
 
 from __future__ import annotations
