@@ -7,16 +7,17 @@ the network it began as. Writes results.csv and curves.csv; the runs stay in --o
 from __future__ import annotations
 
 import argparse
-import copy
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from gdt_stica.architecture import Architecture
+from gdt_stica.checkpoints import export, read_checkpoint
 from gdt_stica.encoders import GDTEncoder, load_encoder
 from gdt_stica.inputs import video_input
-from gdt_stica.model import make_video_trunk
+from gdt_stica.model import AudioVisualGDT, build
 from numpy.typing import NDArray
 from ssvideo_core.methods import Encoder
 from ssvideo_core.randomness import generator
@@ -64,8 +65,10 @@ def read_clips(videos: Videos) -> NDArray[np.uint8]:
 @torch.no_grad()
 def _with_statistics(run: Path, clips: NDArray[np.uint8]) -> GDTEncoder:
     """The untrained encoder with the mean batch norm statistics of the data."""
-    encoder = load(run / "encoder-untrained.safetensors")
-    trunk = copy.deepcopy(encoder.model.video_network.base).train()
+    checkpoint = read_checkpoint(str(run / "encoder-untrained.safetensors"))
+    model = _new_model()
+    model.load_state_dict({k: torch.from_numpy(v) for k, v in checkpoint.tensors.items()})
+    trunk = model.video_network.base.train()
     for module in trunk.modules():
         if isinstance(module, nn.BatchNorm3d):
             module.reset_running_stats()
@@ -73,8 +76,21 @@ def _with_statistics(run: Path, clips: NDArray[np.uint8]) -> GDTEncoder:
     order = generator(0, "statistics").permutation(len(clips))
     for part in np.array_split(order, len(clips) // BATCH):
         trunk(_input(clips[part, TEMPORAL // 2]))
-    encoder.model.video_network.base.load_state_dict(trunk.state_dict())
-    return encoder
+    return _as_encoder(model)
+
+
+def _new_model() -> AudioVisualGDT:
+    model = build(ARCHITECTURE)
+    assert isinstance(model, AudioVisualGDT)
+    return model
+
+
+def _as_encoder(model: AudioVisualGDT) -> GDTEncoder:
+    tensors = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "encoder.safetensors"
+        export(path, tensors, ARCHITECTURE, {"rgb": CLIP})
+        return load(path)
 
 
 def _input(clips: NDArray[np.uint8]) -> torch.Tensor:
@@ -85,7 +101,8 @@ def labelled(train: Videos, seed: int) -> Encoder:
     """The video trunk trained with labels, as an encoder."""
     clips, labels = read_clips(train), torch.from_numpy(train.labels)
     torch.manual_seed(seed)
-    trunk = make_video_trunk(ARCHITECTURE)
+    model = _new_model()
+    trunk = model.video_network.base
     head = nn.Linear(trunk.feature_size, len(CLASSES))
     parameters = [*trunk.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, LABEL_RATE, weight_decay=WEIGHT_DECAY)
@@ -100,9 +117,7 @@ def labelled(train: Videos, seed: int) -> Encoder:
         loss.backward()
         optimizer.step()
         schedule.step()
-    encoder = load_encoder("random", architecture=ARCHITECTURE.to_json(), clip=CLIP)
-    encoder.model.video_network.base.load_state_dict(trunk.state_dict())
-    return encoder
+    return _as_encoder(model)
 
 
 GDT = Learner("gdt_stica", load, starts, labelled)
