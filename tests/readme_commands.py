@@ -70,6 +70,8 @@ def check_flags(words: list[str], sessions: set[str]) -> str | None:
         asked = {word for word in own if not word.startswith("-")}
         unknown = asked - sessions
         return f"no nox session {sorted(unknown)}" if unknown else None
+    if words[:1] == ["torchrun"] and "-m" in words:
+        words = ["python", *words[words.index("-m") :]]
     if words[:2] == ["python", "-m"] and words[2].partition(".")[0] in our_packages():
         arguments = words[2:]
     elif words and words[0] in our_packages():

@@ -44,6 +44,7 @@ def test_every_block_of_the_repository_is_tagged(root: Path) -> None:
         (["nox", "-s", "nothing"], "no nox session"),
         (["python", "-m", "ssvideo_core", "check-data", "--videos", "X"], None),
         (["python", "-m", "ssvideo_core", "check-data", "--vidoes", "X"], "required"),
+        (["torchrun", "--nproc_per_node=2", "-m", "ssvideo_core", "check-data"], "required"),
         (["curl", "--made-up"], None),
     ],
 )
