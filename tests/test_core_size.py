@@ -6,9 +6,9 @@ import io
 import tokenize
 from pathlib import Path
 
-CORE_LINES = 5000
+CORE_LINES = 5800
 # Leaves that no other part of core is built on: each kind of file that is read adds its own lines.
-LEAVES = {"formats": 1500, "weights": 800}
+LEAVES = {"formats": 2000, "weights": 800}
 NOXFILE_LINES = 150
 CONFIG_LINES = 150
 NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}

@@ -34,7 +34,9 @@ def run_help(*words: str) -> tuple[str, dict]:
 
 def commands(name: str) -> list[tuple[str, ...]]:
     subcommands = {
-        "ssvideo_core": ("check-data", "convert-data"),
+        "ssvideo_core": (
+            *("check-data", "convert-data", "extract-flow", "export", "import-features"),
+        ),
         "shared_eval": ("methods", "run", "compare", "check-method"),
     }
     method = ("describe", "extract", "evaluate", "recipes", "check-data", "convert")

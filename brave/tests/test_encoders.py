@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 from brave.architecture import CLIP
-from brave.checkpoints import export, narrow_names
+from brave.checkpoints import export, narrow_names, read_checkpoint
 from brave.encoders import BraveEncoder, _program, load_narrow_backbone
 from brave.networks.initial import initial_variables
 from brave.networks.tsm_resnet import OUTPUTS, TSMResNet
@@ -16,7 +16,7 @@ from ssvideo_core.errors import ConfigError, WeightsError
 from ssvideo_core.views import ClipSpec, Pixels, Samples, Steps
 from ssvideo_core.weights import fingerprint
 
-from brave import load_encoder
+from brave import encoders, load_encoder
 
 WIDTH = 1 / 64
 SMALL = {"width": WIDTH}
@@ -83,6 +83,21 @@ def test_batches_are_filled_up_to_a_power_of_two() -> None:
     np.testing.assert_array_equal(encoder.embed(CLIPS[:3]), whole[:3])
     small(seed=1).embed(CLIPS[1:])
     assert _program(WIDTH, "embedding")._cache_size() == compiled
+
+
+def test_only_the_encoder_fills_batches_up(
+    small_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+
+    def run(_: Any, clips: jax.Array) -> jax.Array:
+        ran.append(len(clips))
+        return clips[:, 0, 0, 0]
+
+    monkeypatch.setattr(encoders, "_program", lambda *_: run)
+    assert load_narrow_backbone(read_checkpoint(str(small_file)))(CLIPS[:3]).shape == (3, 3)
+    assert load_encoder(str(small_file)).embed(CLIPS[:3]).shape == (3, 3)
+    assert ran == [3, 4]
 
 
 def test_random_weights_are_a_function_of_the_seed() -> None:
@@ -161,7 +176,7 @@ def test_wrong_options(options, message) -> None:
 
 
 def test_narrow_backbone_for_the_papers_evaluation(small_file: Path) -> None:
-    backbone = load_narrow_backbone(str(small_file))
+    backbone = load_narrow_backbone(read_checkpoint(str(small_file)))
     assert backbone.feature_size == 32
     want = small().embed(CLIPS)
     np.testing.assert_array_equal(backbone(CLIPS), want)
@@ -172,4 +187,4 @@ def test_narrow_backbone_for_the_papers_evaluation(small_file: Path) -> None:
         with pytest.raises(ValueError, match=r"expected uint8 or float32 \(B, T, H, W, 3\)"):
             backbone(wrong)
     with pytest.raises(WeightsError, match="published names: va-f-1x, va-f-2x, va-1x, vvvv-1x"):
-        load_narrow_backbone("nowhere.npy")
+        load_encoder("nowhere.npy")

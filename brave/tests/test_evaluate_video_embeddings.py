@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import simplejpeg
 from brave.architecture import Architecture
-from brave.checkpoints import convert, narrow_shapes
+from brave.checkpoints import convert, narrow_shapes, read_checkpoint
 from brave.encoders import load_narrow_backbone
 from brave.evaluate_video_embeddings import PROG, TEST_SHORT_SIDE, main
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ from ssvideo_core.results import read_results
 from ssvideo_core.testing.fill import fill
 from ssvideo_core.testing.synthetic import CLASSES, render_video
 
-from brave import crops
+from brave import crops, evaluation
 
 WIDTH, FRAMES, STEP, SIZE, EPOCHS = 0.125, 4, 2, 32, 2
 NUM_VIDEOS = 16
@@ -89,7 +90,7 @@ def plain() -> ModuleType:
 
 def plain_features(data: Path, part: str, plain: ModuleType) -> tuple[NDArray[Any], NDArray[Any]]:
     """Each window decoded on its own, each clip embedded on its own."""
-    backbone = load_narrow_backbone(str(data / "weights.npy"))
+    backbone = load_narrow_backbone(read_checkpoint(str(data / "weights.npy")))
     paths = sorted(data.glob(f"{part}-*"))
     records = [parse_record(payload) for path in paths for payload in read_records(path)]
     clip: dict[str, int] = {"num_frames": FRAMES, "step": STEP, "size": SIZE}
@@ -142,7 +143,10 @@ def test_equals_a_plain_computation(
 
 
 def test_results_and_features_are_kept(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     convert(str(data / "weights.npy"), tmp_path / "encoder.safetensors")
     out = tmp_path / "out"
@@ -151,7 +155,15 @@ def test_results_and_features_are_kept(
     wanted[1] = str(tmp_path)  # the folder of a run
     assert main(wanted) == 0
     found = json.loads(capsys.readouterr().out)
-    assert main(flags(data, *named)) == 0
+    passing, evaluate = tmp_path / "passing.npy", evaluation.evaluate
+    shutil.copy(data / "weights.npy", passing)
+
+    def evaluate_without_file(*parts: Any, **options: Any) -> evaluation.Evaluation:
+        passing.unlink()
+        return evaluate(*parts, **options)
+
+    monkeypatch.setattr(evaluation, "evaluate", evaluate_without_file)
+    assert main(flags(data, *named, "--checkpoint_path", str(passing))) == 0
     capsys.readouterr()
     of_run, _, of_npy, _ = results = read_results(out / "results.jsonl")
     assert [(r.key.metric, r.value) for r in results[:2]] == [
@@ -186,12 +198,12 @@ def black(height: int, width: int) -> bytes:
     return data
 
 
-GREY = simplejpeg.encode_jpeg(np.zeros((64, 96, 1), np.uint8), colorspace="GRAY")
+INKS = simplejpeg.encode_jpeg(np.zeros((64, 96, 4), np.uint8), colorspace="CMYK")
 SPOILED = {
     "no label": (lambda r: changed(r, labels=np.array([], np.int64)), "holds []"),
     "two labels": (lambda r: changed(r, labels=np.array([1, 2])), "holds [1, 2]"),
     "no frame": (lambda r: changed(r, frames=()), "no frame"),
-    "grey": (lambda r: changed(r, frames=(*r.frames[:2], GREY)), "frame 2: a JPEG in Gray"),
+    "inks": (lambda r: changed(r, frames=(*r.frames[:2], INKS)), "frame 2: a JPEG in YCCK"),
     "no JPEG": (lambda r: changed(r, frames=(*r.frames[:3], b"text")), "frame 3: 4 bytes"),
     "cut off": (lambda r: changed(r, frames=[j[:-200] for j in r.frames]), "does not decode"),
     "too small": (
@@ -239,6 +251,7 @@ def test_class_mistakes(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         ("--image_size", "257", "--image_size is 257, expected 1 to 256"),
         ("--num_video_frames", "0", "--num_video_frames is 0"),
         ("--video_step", "-1", "--video_step is -1"),
+        ("--video-step", "0", "--video_step is 0"),
         ("--train-epochs", "0", "--train-epochs is 0"),
         ("--workers", "-1", "--workers is -1"),
         ("--seed", "-1", "--seed is -1"),
@@ -257,6 +270,18 @@ def test_wrong_flags(
     assert printed.err.startswith(f"{PROG}: ")
     assert message in printed.err
     assert printed.out == ""
+
+
+def test_an_interruption_promises_nothing(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "evaluate", interrupt)
+    assert main(flags(data)) == 75
+    expected = f"{PROG}: interrupted; the same command starts from the beginning\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_help_is_quick_and_the_original_line_is_read() -> None:

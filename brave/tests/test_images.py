@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,8 @@ from brave.images import (
 from brave.sampling import Box
 from numpy.typing import NDArray
 from ssvideo_core.errors import DecodeError
-from ssvideo_core.testing.cases import GOLDEN_VARIABLE
 
-shared = os.environ.get(GOLDEN_VARIABLE)
-FOLDER = Path(shared) / "brave" if shared else Path(__file__).parent / "golden"
+FOLDER = Path(__file__).parent / "golden"
 
 
 def picture(height: int, width: int) -> NDArray[np.uint8]:
@@ -39,10 +36,20 @@ def test_pixels_of_a_jpeg_are_those_of_tensorflow() -> None:
         np.testing.assert_array_equal(frame, stored["jpeg_decode:frames"][0])
 
 
+def test_a_grey_picture_has_three_equal_colours() -> None:
+    grey = np.ascontiguousarray(picture(16, 24)[..., :1])
+    data = simplejpeg.encode_jpeg(grey, quality=100, colorspace="GRAY")
+    assert jpeg_shape(data) == (16, 24)
+    frame = decode_jpeg(data)
+    assert frame.shape == (16, 24, 3)
+    assert (frame == frame[..., :1]).all()
+    np.testing.assert_allclose(frame[..., :1], grey, atol=3)
+
+
 def test_other_pictures_are_refused() -> None:
-    grey = simplejpeg.encode_jpeg(np.zeros((8, 8, 1), np.uint8), colorspace="GRAY")
+    inks = simplejpeg.encode_jpeg(np.zeros((8, 8, 4), np.uint8), colorspace="CMYK")
     for data, message in (
-        (grey, "JPEG in Gray; expected one in colour"),
+        (inks, "JPEG in YCCK; expected grey or red, green and blue"),
         (b"", "an empty picture"),
         (b"\x89PNG 123", "8 bytes that begin with 89 50 4e 47"),
     ):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -201,6 +202,7 @@ def test_nothing_but_failures(tmp_path: Path) -> None:
         ({"name": ""}, "name is ''"),
         ({"num_shards": 0}, "num_shards is 0"),
         ({"on_bad": "replace"}, "on_bad is 'replace'"),
+        ({"workers": -1}, "workers is -1"),
         ({"form": RecordForm(quality=0)}, "quality is 0"),
     ],
 )
@@ -296,6 +298,25 @@ def test_command(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "quality: 95 there, 50 now" in capsys.readouterr().err
 
 
+def test_replaced_videos_are_converted_again(videos: Path, tmp_path: Path, clips: Path) -> None:
+    out, bad = tmp_path / "out", videos / "nasa" / "bad.mp4"
+    bad.write_bytes(b"")
+    words = command(videos, out, "--num-shards", "3")
+    assert main(words) == 0
+    paths = find_shards(str(out / "videos-*"))
+    assert [len(records(path)) for path in paths] == [0, 1, 1]
+    before = [path.stat() for path in paths]
+    assert main(words) == 0
+    assert [path.stat() for path in paths] == before
+    shutil.copy(clips / "odd_321x241_vp9.mp4", bad)
+    os.utime(videos / "odd" / "odd_321x241_vp9.mp4", (0, 0))
+    assert main(words) == 0
+    assert [len(records(path)) for path in paths] == [1, 1, 1]
+    same = [path.stat() == old for path, old in zip(paths, before, strict=True)]
+    assert same == [False, True, False]
+    assert (out / "failures.csv").read_text() == "video_id,reason\n"
+
+
 def test_command_with_a_list_and_splits(
     videos: Path, tmp_path: Path, clips: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -330,6 +351,7 @@ def test_command_with_a_list_and_splits(
         (["--splits", "1"], "--split-files"),
         (["--sound", "-1"], "sound_rate_hz is -1"),
         (["--name", "a/b"], "name is 'a/b'"),
+        (["--workers", "-1"], "workers is -1"),
     ],
 )
 def test_command_with_wrong_flags(

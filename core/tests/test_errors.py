@@ -32,6 +32,13 @@ def test_user_errors_are_one_message(error, code: int, message: str, capsys) -> 
     assert shown.count("\n") == 1
 
 
+def test_a_command_that_keeps_nothing_says_so(capsys) -> None:
+    assert exit_code("prog", raising(KeyboardInterrupt()), resumes=False) == 75
+    assert capsys.readouterr().err == (
+        "prog: interrupted; the same command starts from the beginning\n"
+    )
+
+
 @pytest.mark.parametrize("error", [ValueError("x"), OSError("no path in it")])
 def test_a_bug_keeps_its_traceback(error: Exception) -> None:
     with pytest.raises(type(error)):

@@ -206,6 +206,8 @@ test_gdt_stica = gdt_stica.parametrised()
     "cases", [brave, sce, selavi, vicc, gdt_stica], ids=lambda cases: cases.folder.name
 )
 def test_nothing_depends_on_the_names_in_a_folder(cases: ReferenceCases, tmp_path: Path) -> None:
+    if not cases.cases:
+        pytest.skip(f"{cases.folder} has none of these kinds")
     others = {case.kind for case in load_cases(cases.folder)} - set(cases.kinds or ())
     moved = cases.moved(rekey(cases.folder, tmp_path / "moved", drop=others))
     assert len(moved.cases) == len(cases.cases)

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from ssvideo_core.interruption import Interruption, requeue
+from ssvideo_core.interruption import Interruption, ending_at_once, requeue
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
@@ -83,3 +83,11 @@ def test_a_refusal_is_said(
     requeue(signal.SIGUSR1)
     assert "expected a number" in caplog.messages[2]
     assert scontrol.read_text() == "requeue 13\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_where_nothing_is_lost_a_signal_ends_at_once(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), ending_at_once():
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before

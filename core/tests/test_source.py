@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from ssvideo_core import source as sources
 from ssvideo_core.errors import DataError
 from ssvideo_core.source import VideoFiles, open_source
@@ -98,3 +99,28 @@ def test_a_copy_by_pickle_reads_the_same(root: Path) -> None:
     assert (len(copy), copy.entry(1)) == (len(source), source.entry(1))
     views = [View(np.array([3]))]
     assert np.array_equal(copy.read(1, views)[0].frames, source.read(1, views)[0].frames)
+
+
+def test_folders_of_frames_are_a_source(tmp_path: Path) -> None:
+    pytest.importorskip("simplejpeg")
+    for number in (1, 2):
+        file = tmp_path / "jump" / "a" / f"image_{number:05d}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), (200, 0, 0)).save(file)
+    source = open_source(tmp_path)
+    assert [source.entry(i).video_id for i in range(len(source))] == ["jump/a"]
+    info = source.info(0)
+    assert (info.num_frames, info.height, info.width) == (2, 30, 40)
+
+
+def test_a_database_of_frames_is_a_source(tmp_path: Path) -> None:
+    pytest.importorskip("lmdb")
+    from ssvideo_core.formats.lmdb_records import write_database
+
+    picture = tmp_path / "frames" / "jump" / "a" / "image_00001.jpg"
+    picture.parent.mkdir(parents=True)
+    Image.new("RGB", (40, 30), (0, 200, 0)).save(picture)
+    write_database(tmp_path / "frames.lmdb", tmp_path / "frames")
+    source = open_source(tmp_path / "frames.lmdb")
+    assert len(source) == 1
+    assert source.info(0).num_frames == 1

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from ssvideo_core.errors import ConfigError
+from ssvideo_core.errors import ConfigError, DataError, SSVideoError
 from ssvideo_core.testing.processes import pool_of
 from ssvideo_torch.start import Place, Process, choose_device, find_place, first_host, start
 
@@ -346,8 +346,9 @@ def test_processes_meet_by_flags(program: str) -> None:
 def test_an_error_in_one_rank_ends_the_others(program: str, tmp_path: Path) -> None:
     flags = [program, f"--dist_url=file://{tmp_path}/meeting", "--world_size=2", "--fail=1"]
     flags = [*flags, f"--timeout={10 * WAIT_S}"]  # else the end of it could be what ends them
-    (first, _), (second, printed) = run([[*flags, "--rank=0"], [*flags, "--rank=1"]])
-    assert first == second == 1
+    (first, told), (second, printed) = run([[*flags, "--rank=0"], [*flags, "--rank=1"]])
+    assert (first, second) == (2, 1)
+    assert "rank 0 lost its connection to another process" in told
     assert "a bug in one rank" in printed
 
 
@@ -357,3 +358,37 @@ def test_a_rank_that_nobody_meets_says_so(program: str, tmp_path: Path) -> None:
     ((code, printed),) = run([flags])
     assert code == 2, printed
     assert f"rank 0 of 2 did not meet the others at {meeting} within 1 s" in printed
+
+
+def test_a_port_that_cannot_be() -> None:
+    with pytest.raises(ConfigError, match="ports go up to 65535"):
+        find_place({}, dist_url="tcp://host:99999", rank=0, world_size=2)
+
+
+def test_a_meeting_file_needs_its_folder(tmp_path: Path) -> None:
+    url = f"file://{tmp_path / 'none' / 'x'}"
+    with (
+        pytest.raises(ConfigError, match="there is no folder"),
+        start("cpu", dist_url=url, rank=0, world_size=2),
+    ):
+        pass
+
+
+def say_together(process: Process, guilty: int) -> str:
+    def action() -> str:
+        if process.rank == guilty:
+            raise DataError("the list is empty")
+        return f"rank {process.rank} is done"
+
+    try:
+        return process.together(action)
+    except SSVideoError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def test_together_everyone_hears_of_an_error() -> None:
+    assert pool_of(2).run(say_together, 5) == ["rank 0 is done", "rank 1 is done"]
+    assert pool_of(2).run(say_together, 1) == [
+        "SSVideoError: rank 1: the list is empty",
+        "DataError: the list is empty",
+    ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from gdt_stica.__main__ import main as gdt_stica_main
 from gdt_stica.encoders import load_encoder
 from gdt_stica.main_gdt import main
+from ssvideo_core.errors import EXIT_REQUEUE
 from ssvideo_core.testing.battery import (
     check_random_kills,
     check_ranks,
@@ -22,6 +25,7 @@ from ssvideo_core.testing.battery import (
     check_workers,
     torchrun,
 )
+from ssvideo_core.testing.processes import run_command
 from ssvideo_core.testing.synthetic import write_dataset
 from ssvideo_core.views import Samples, Spread
 
@@ -159,6 +163,18 @@ def silent(tmp_path: Path) -> Path:
         (["--decode_audio", "False"], "--decode_audio False"),
         (["--audio_augtype", "na"], "--aug_audio False"),
         (["--clip_len", "2"], "--color_jitter per_frame"),
+        (["--batch_size", "1"], "batch norms need two clips"),
+        (["--seed", "-1"], "--seed -1"),
+        (["--head_dropout", "2"], "--head_dropout 2"),
+        (["--momentum", "-3"], "--momentum -3"),
+        (["--lr_gamma", "nan"], "--lr_gamma nan"),
+        (["--num_data_samples", "-2"], "--num_data_samples -2"),
+        (["--aud_sample_rate", "96000"], "expected 1000 to 51200"),
+        (["--aud_sample_rate", "30"], "expected 1000 to 51200"),
+        (["--model", "vid_text_gdt"], "trains on video and sound only"),
+        (["--world_size", "2"], "only one is there"),
+        (["--dist_url", "tcp://localhost:99999", "--rank", "0", "--world_size", "2"], "65535"),
+        (["--dist_url", "file:///none/x", "--rank", "0", "--world_size", "2"], "no folder /none"),
         (["--num_sec", "0"], "--num_sec 0"),
         (["--dist_url", "tcp://localhost:1"], "which of how many"),
         (["--root_dir", "nowhere"], "nowhere does not exist"),
@@ -169,7 +185,7 @@ def test_what_cannot_be_is_said_before_training(
 ) -> None:
     assert main(Command(data, *flags)(tmp_path / "run")[3:]) == 2
     assert message in capsys.readouterr().err
-    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_other_settings_do_not_mix(data: Path, runs: Path, capsys) -> None:
@@ -183,3 +199,31 @@ def test_other_settings_do_not_mix(data: Path, runs: Path, capsys) -> None:
 def test_no_root_names_the_flag(capsys, tmp_path: Path) -> None:
     assert main([*TINY, "--output_dir", str(tmp_path)]) == 2
     assert "--root_dir" in capsys.readouterr().err
+
+
+def test_an_error_of_one_process_is_said_by_all(data: Path, tmp_path: Path) -> None:
+    command = Command(data, "--root_dir", str(tmp_path / "nowhere"))
+    code, printed = run_command(torchrun(command(tmp_path / "run"), 2), timeout_s=300)
+    assert code != 0
+    assert f"{tmp_path / 'nowhere'} does not exist" in printed
+    assert "rank 0: " in printed
+    assert "closed by peer" not in printed
+
+
+def test_a_signal_before_the_first_step(data: Path, tmp_path: Path, monkeypatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    monkeypatch.setattr("gdt_stica.run.find_videos", interrupted)
+    assert main(Command(data)(tmp_path / "run")[3:]) == EXIT_REQUEUE
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_of_another_network_is_named(
+    data: Path, runs: Path, tmp_path: Path, capsys
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs / "straight", run)
+    flags = ["--resume-anyway", "--width", "0.0625"]
+    assert main(Command(data, *flags)(run)[3:]) == 2
+    assert "its 'network' does not fit" in capsys.readouterr().err

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +11,8 @@ from gdt_stica.architecture import Architecture
 from gdt_stica.model import AudioVisualGDT
 from gdt_stica.objective import HYPOTHESES
 from gdt_stica.training import Copies, TrainingState, make_state, train_step
-from ssvideo_core.checkpoints import Saved
 from ssvideo_core.testing.processes import pool_of
+from ssvideo_torch.checkpoint import save
 from ssvideo_torch.start import Process
 from torch import Tensor
 
@@ -137,7 +135,7 @@ def test_steps_are_plain_sgd_on_the_loss() -> None:
         np.testing.assert_allclose(found[name], value.detach().numpy(), rtol=1e-8, atol=1e-10)
 
 
-def test_a_state_goes_on_from_its_tree() -> None:
+def test_a_state_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     def step(state: TrainingState) -> None:
         train_step(
             state,
@@ -153,10 +151,10 @@ def test_a_state_goes_on_from_its_tree() -> None:
 
     straight = state_of(ALONE)
     step(straight)
-    tree: Mapping[str, Any] = straight.to_tree()
     facts = {"position": straight.position.to_json()}
+    saved = save(tmp_path, straight.step, straight.parts(), facts=facts)
     other = state_of(ALONE)
-    other.restore(Saved(Path(), 1, tree, None, facts, 1))
+    other.restore(saved)
     for state in (straight, other):
         step(state)
     assert other.step == straight.step == 2

@@ -17,7 +17,7 @@ from ssvideo_core.views import ClipSpec, Samples
 from ssvideo_core.weights import fingerprint
 
 from brave.architecture import CLIP, UNIT_CHANNELS, Architecture, from_options
-from brave.checkpoints import narrow_names, narrow_variables, read_checkpoint
+from brave.checkpoints import Checkpoint, narrow_names, narrow_variables, read_checkpoint
 from brave.networks.initial import initial_variables
 from brave.networks.tsm_resnet import EMBEDDING, OUTPUTS, UNITS, TSMResNet
 
@@ -52,22 +52,18 @@ class NarrowBackbone:
         """[B, T, H, W, 3], uint8 or float32 in [0, 1], to float32 [B, D].
 
         Evaluation mode, full float32, nothing random; a row does not depend on the others (1e-5).
-        The batch is filled up to a power of two, so that few programs are compiled.
-        Raises ValueError for another dtype or shape.
+        Each shape is compiled once. Raises ValueError for another dtype or shape.
         """
         if clips.dtype not in (np.uint8, np.float32) or clips.ndim != 5 or not len(clips):
             raise ValueError(
                 f"clips are {clips.dtype} {clips.shape}, expected uint8 or float32 "
                 "(B, T, H, W, 3) with B ≥ 1"
             )
-        missing = (1 << (len(clips) - 1).bit_length()) - len(clips)
-        filled = np.pad(clips, ((0, missing), *((0, 0),) * 4)) if missing else clips
-        batch = jax.device_put(filled, self.device)
+        batch = jax.device_put(clips, self.device)
         if batch.dtype == jnp.uint8:
             batch = _unit_range(batch)
         with jax.default_matmul_precision("highest"):
-            rows = self._run(self._variables, batch)
-        return np.array(rows[: len(clips)])
+            return np.array(self._run(self._variables, batch))
 
 
 class BraveEncoder:
@@ -97,6 +93,7 @@ class BraveEncoder:
     def embed(self, clips: NDArray[Any]) -> NDArray[np.float32]:
         """Features of a batch: uint8 [B, T, S, S, 3] to float32 [B, D], as `NarrowBackbone` does.
 
+        The batch is filled up to a power of two, so that few programs are compiled.
         Raises ValueError for another dtype or shape than `clip` says.
         """
         shape = _clip_shape(self.clip)
@@ -105,7 +102,9 @@ class BraveEncoder:
             raise ValueError(
                 f"clips are {clips.dtype} {clips.shape}, expected uint8 ({sizes}) with B ≥ 1"
             )
-        return self._backbone(clips)
+        missing = (1 << (len(clips) - 1).bit_length()) - len(clips)
+        filled = np.pad(clips, ((0, missing), *((0, 0),) * 4)) if missing else clips
+        return self._backbone(filled)[: len(clips)].copy()
 
 
 def load_encoder(
@@ -158,12 +157,11 @@ def load_encoder(
     )
 
 
-def load_narrow_backbone(checkpoint_path: str, *, device: str | None = None) -> NarrowBackbone:
-    """The backbone of a file for the paper's own evaluation.
+def load_narrow_backbone(checkpoint: Checkpoint, *, device: str | None = None) -> NarrowBackbone:
+    """The backbone of a checkpoint for the paper's own evaluation.
 
-    checkpoint_path: as `weights` of `load_encoder`, except "random". Raises the same errors.
+    Raises WeightsError for one without its tensors, ConfigError for a device that does not exist.
     """
-    checkpoint = read_checkpoint(checkpoint_path)
     variables = narrow_variables(checkpoint.narrow_tensors())
     return NarrowBackbone(variables, checkpoint.architecture, device=device)
 

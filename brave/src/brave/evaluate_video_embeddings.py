@@ -43,7 +43,9 @@ class EvaluateVideoEmbeddings:
     num_video_frames: int = option(
         32, help="frames of a clip", flags=("--num_video_frames", "--num-video-frames")
     )
-    video_step: int = option(2, help="frames from one to the next", flags=("--video_step",))
+    video_step: int = option(
+        2, help="frames from one to the next", flags=("--video_step", "--video-step")
+    )
     image_size: int = option(
         224, help="pixels per side, at most 256", flags=("--image_size", "--image-size")
     )
@@ -64,7 +66,9 @@ class EvaluateVideoEmbeddings:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    return exit_code(PROG, lambda: _run(parse(EvaluateVideoEmbeddings, argv, prog=PROG)))
+    return exit_code(
+        PROG, lambda: _run(parse(EvaluateVideoEmbeddings, argv, prog=PROG)), resumes=False
+    )
 
 
 def _run(config: EvaluateVideoEmbeddings) -> int:
@@ -81,7 +85,8 @@ def _run(config: EvaluateVideoEmbeddings) -> int:
         evaluation_results.prepare(config.out)
     train = LabelledVideos(config.train_dataset_shards)
     test = LabelledVideos(config.test_dataset_shards)
-    backbone = load_narrow_backbone(config.checkpoint_path, device=config.device or None)
+    checkpoint = read_checkpoint(config.checkpoint_path)
+    backbone = load_narrow_backbone(checkpoint, device=config.device or None)
     with jax.default_device(backbone.device):
         found = evaluation.evaluate(
             backbone,
@@ -99,9 +104,7 @@ def _run(config: EvaluateVideoEmbeddings) -> int:
         )
     print(json.dumps(found.ranks.accuracies), flush=True)
     if config.out is not None:
-        evaluation_results.store(
-            config.out, found, config=config, checkpoint=read_checkpoint(config.checkpoint_path)
-        )
+        evaluation_results.store(config.out, found, config=config, checkpoint=checkpoint)
     return EXIT_OK
 
 

@@ -18,28 +18,28 @@ Frames = NDArray[np.uint8]
 
 
 def jpeg_shape(data: bytes) -> tuple[int, int]:
-    """(height, width) of a colour JPEG from its header.
+    """(height, width) of a grey or colour JPEG from its header.
 
-    Raises DecodeError for other data, and for a grey or four-colour picture.
+    Raises DecodeError for other data, and for a picture in four inks (CMYK).
     """
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
         raise DecodeError(f"{_about(data)} ({error}); expected a JPEG") from None
-    if colours not in ("YCbCr", "RGB"):
+    if colours not in ("YCbCr", "RGB", "Gray"):
         raise DecodeError(
-            f"a JPEG in {colours}; expected one in colour. Write the record again with three "
-            "channels"
+            f"a JPEG in {colours}; expected grey or red, green and blue. Write the record again"
         )
     return height, width
 
 
 def decode_jpeg(data: bytes) -> Frames:
-    """Decode a colour JPEG to [H, W, 3] uint8.
+    """Decode a JPEG to [H, W, 3] uint8; a grey one has three equal colours.
 
     With libjpeg-turbo's fast integer cosine transform and smooth chroma upsampling, which are
-    TensorFlow's defaults; the published numbers were made with them. Raises DecodeError, also for
-    data that ends early.
+    TensorFlow's defaults; the published numbers were made with them. The original, too, takes grey
+    pictures in training, but fails on them in its test part. Raises DecodeError, also for data that
+    ends early.
     """
     jpeg_shape(data)
     try:

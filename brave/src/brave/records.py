@@ -59,7 +59,7 @@ class LabelledVideos:
         """Read one record and check all that can be checked without decoding.
 
         Raises DataError for a record without frames or without exactly one label, DecodeError for
-        a frame that is no colour JPEG or of another size than the first.
+        a frame that `images.jpeg_shape` refuses or of another size than the first.
         """
         record = self.read(index)
         if record.labels.shape != (1,) or record.labels[0] < 0:

@@ -14,7 +14,10 @@ from ssvideo_core.errors import EXIT_OK, EXIT_USER, exit_code
 USAGE = """usage: python -m ssvideo_core COMMAND [--help]
 
   check-data    compare a data set on disk with what it should be
-  convert-data  videos to record files"""
+  convert-data  videos to record files
+  extract-flow  videos to folders of frames that show optical flow
+  export        features for other tools
+  import-features  features that other tools made"""
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,33 @@ def convert_data(argv: Sequence[str], prog: str) -> int:
     return EXIT_OK
 
 
+def extract_flow(argv: Sequence[str], prog: str) -> int:
+    """Videos to folders of frames that show optical flow."""
+    from ssvideo_core.formats.convert_flow import flow_main
+
+    return flow_main(argv, prog)
+
+
+def export(argv: Sequence[str], prog: str) -> int:
+    """Features for other tools."""
+    from ssvideo_core.feature_files import main as export_main
+
+    return export_main(argv, prog)
+
+
+def import_features(argv: Sequence[str], prog: str) -> int:
+    """Features that other tools made."""
+    from ssvideo_core.feature_files import main_import
+
+    return main_import(argv, prog)
+
+
 _COMMANDS: Mapping[str, Callable[[Sequence[str], str], int]] = {
     "check-data": check_data,
     "convert-data": convert_data,
+    "extract-flow": extract_flow,
+    "export": export,
+    "import-features": import_features,
 }
 
 

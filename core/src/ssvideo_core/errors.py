@@ -11,7 +11,7 @@ from collections.abc import Callable
 EXIT_OK = 0
 EXIT_BUG = 1  # an uncaught exception, with its traceback
 EXIT_USER = 2  # an SSVideoError: one message, no traceback
-EXIT_REQUEUE = 75  # interrupted after a checkpoint; the scheduler should start the command again
+EXIT_REQUEUE = 75  # interrupted; the scheduler should start the command again
 
 
 class SSVideoError(Exception):
@@ -42,9 +42,10 @@ class ConfigError(SSVideoError):
     """A flag, a recipe or a configuration is wrong or contradicts another one."""
 
 
-def exit_code(prog: str, action: Callable[[], int]) -> int:
+def exit_code(prog: str, action: Callable[[], int], *, resumes: bool = True) -> int:
     """Run a command; returns its exit code, 2 after a user's error and 75 after an interruption.
 
+    resumes: whether the command, given again, goes on with what an interrupted one has done.
     What the system says of a path (a folder where a file is expected, no permission, too long a
     name) is a user's error too; an OSError about no path is a bug and passes.
     """
@@ -59,5 +60,6 @@ def exit_code(prog: str, action: Callable[[], int]) -> int:
         print(f"{prog}: {error.filename}: {error.strerror}; give another path", file=sys.stderr)
         return EXIT_USER
     except KeyboardInterrupt:
-        print(f"{prog}: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        place = "goes on where it stopped" if resumes else "starts from the beginning"
+        print(f"{prog}: interrupted; the same command {place}", file=sys.stderr)
         return EXIT_REQUEUE

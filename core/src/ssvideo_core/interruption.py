@@ -7,11 +7,29 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 _LOG = logging.getLogger(__name__)
 _WATCHED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """SIGTERM and SIGUSR1 raise KeyboardInterrupt, as SIGINT does: where nothing is lost yet."""
+    watched = (signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, _end) for number in watched}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 class Interruption:

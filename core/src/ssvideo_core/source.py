@@ -12,7 +12,7 @@ from ssvideo_core.video import probe, read_views
 from ssvideo_core.video_index import VideoIndex
 from ssvideo_core.views import Clip, VideoEntry, VideoInfo, View
 
-__all__ = ["VideoEntry", "VideoFiles", "VideoSource", "open_source"]
+__all__ = ["FoundVideos", "VideoEntry", "VideoFiles", "VideoSource", "open_source"]
 
 
 class VideoSource(Protocol):
@@ -29,6 +29,12 @@ class VideoSource(Protocol):
     def read(self, index: int, views: Sequence[View]) -> list[Clip]:
         """One clip a view; the file is opened once. Raises DecodeError."""
         ...
+
+
+class FoundVideos(VideoSource, Protocol):
+    """A VideoSource that something was noticed about when it was opened, in words for the user."""
+
+    notices: list[str]
 
 
 class VideoFiles:
@@ -74,19 +80,35 @@ class VideoFiles:
 
 def open_source(
     path: Path, *, root: Path | None = None, index: VideoIndex | None = None
-) -> VideoFiles:
-    """A folder (`formats.class_folders`) or a CSV list (`formats.video_lists`) of videos.
+) -> FoundVideos:
+    """The videos of a folder or a list, or of folders or a database of frames.
 
+    These are `formats.class_folders`, `video_lists`, `frame_folders` and `lmdb_frames`.
     root: what the paths of a list start from, the list's own folder unless given. index: where
     facts of files are kept between runs. No video is opened. Raises DataError when `path` is
-    neither, and as the formats do.
+    none of them, and as the formats do.
     """
+    if path.suffix == ".lmdb" or (path / "data.mdb").is_file():
+        from ssvideo_core.formats.lmdb_frames import LmdbFrames
+
+        return LmdbFrames(path)
     if path.is_dir():
-        entries, notices = class_folders.scan(path)
-        return VideoFiles(path, entries, index=index, notices=notices)
+        return _open_folder(path, index)
     if path.suffix.lower() != ".csv" or not path.is_file():
         found = "is a file of another kind" if path.exists() else "does not exist"
         raise DataError(f"{path} {found}; expected a folder of videos or a list of them (.csv)")
     root = path.parent if root is None else root
     entries, notices = video_lists.read_list(path, root)
     return VideoFiles(root, entries, index=index, notices=notices)
+
+
+def _open_folder(path: Path, index: VideoIndex | None) -> FoundVideos:
+    try:
+        entries, notices = class_folders.scan(path)
+    except DataError:
+        from ssvideo_core.formats.frame_folders import FrameFolders, frames_depth
+
+        if frames_depth(path) is None:
+            raise
+        return FrameFolders(path)
+    return VideoFiles(path, entries, index=index, notices=notices)

@@ -86,7 +86,7 @@ class _Pictures:
         self.frames: list[NDArray[np.uint8] | None] = []
         self.wanted: dict[int, list[_Place]] = {}
         for number, view in enumerate(views):
-            _check_view(path, info, view)
+            check_view(path, info, view)
             if view.frames is None:
                 self.frames.append(None)
                 continue
@@ -112,11 +112,11 @@ class _Pictures:
             assert target is not None, "only views with frames have places"
             key = view.box, view.size, view.resample
             if key not in made:
-                made[key] = _crop(upright, view)
+                made[key] = crop(upright, view)
             target[place.position] = made[key]
 
 
-def _crop(frame: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
+def crop(frame: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
     """The view's box of a frame [H, W, 3] uint8, resized if the view has a size."""
     if view.box is not None:
         y, x, height, width = view.box
@@ -134,7 +134,7 @@ def _crop(frame: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
     return np.asarray(picture.resize(view.size[::-1], resample))
 
 
-def _check_view(path: Path, info: VideoInfo, view: View) -> None:
+def check_view(path: Path, info: VideoInfo, view: View) -> None:
     """Raise what `read_views` raises for this view of this video before it is opened."""
     if view.frames is None and view.sound is None:
         raise ValueError(f"{path}: a view names neither frames nor sound")

@@ -7,7 +7,22 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+
+class _GlobalSum(torch.autograd.Function):
+    """The sum over all processes; all their losses depend on it, so gradients are summed too."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:  # type: ignore[override]
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -45,7 +60,7 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         centre = self.running_mean.detach().clone().to(values.dtype)
         centred = values - centre.view(1, -1, *[1] * (input.dim() - 2))
         sums = torch.cat([centred.sum(dims), centred.square().sum(dims), here])
-        total: Tensor = all_reduce(sums)  # type: ignore[no-untyped-call]
+        total: Tensor = _GlobalSum.apply(sums)  # type: ignore[no-untyped-call]
         first, second, count = total.tensor_split([len(centre), 2 * len(centre)])
         offset = first / count
         return centre + offset, second / count - offset.square(), count.detach()

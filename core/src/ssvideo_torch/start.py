@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 import torch
 import torch.distributed as dist
-from ssvideo_core.errors import ConfigError
+from ssvideo_core.errors import ConfigError, SSVideoError
 from torch import Tensor
 
+T = TypeVar("T")
 Launcher = Literal["none", "flags", "torchrun", "srun"]
 
 _RESERVED_STEPS = 0xFFFFFFF0  # SLURM's steps from here on are the batch script, a shell, ...
+_LOST = "Connection closed by peer"  # what gloo says when another process has ended
+_LAST_PORT = 65_535
 _FIRST_PORT, _NUM_PORTS = 10_000, 20_000  # below those that systems hand out themselves
 
 
@@ -198,6 +201,29 @@ class Process:
         self._asked = (work, asked)
         return before
 
+    def together(self, action: Callable[[], T]) -> T:
+        """What `action` gives on this rank, once all ranks have done theirs.
+
+        A user's error on one rank (SSVideoError, or an OSError about a path) is raised on all, so
+        that nobody waits for who has left; of several, that of the lowest rank. Other errors are
+        not caught. All ranks call it, with actions that need no other rank.
+        """
+        error, value = None, None
+        try:
+            value = action()
+        except (SSVideoError, OSError) as caught:
+            error = caught
+        if self._control is not None:
+            told: list[Any] = [None] * self.world_size
+            own = None if error is None else f"rank {self.rank}: {error}"
+            dist.all_gather_object(told, own, group=self._control)
+            first = next((text for text in told if text is not None), None)
+            if first is not None and error is None:
+                raise SSVideoError(first)
+        if error is not None:
+            raise error
+        return cast(T, value)
+
     def _answer(self) -> bool:
         if self._asked is None:
             return False
@@ -237,10 +263,15 @@ def start(
         yield process
         process._answer()
         process.barrier()  # rank 0 may host what the others still use
-    except BaseException:
+    except BaseException as error:
         # The others may be waiting for this process, and NCCL would wait for them to end it.
         if dist.is_initialized() and chosen.type == "cpu":
             dist.destroy_process_group()
+        if isinstance(error, RuntimeError) and _LOST in str(error):
+            raise SSVideoError(
+                f"rank {place.rank} lost its connection to another process, which ended; its own "
+                "message says why"
+            ) from None
         raise
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -260,6 +291,11 @@ def _join(place: Place, device: torch.device, timeout_s: float) -> Process:
     local_rank = place.rank if place.local_rank is None else place.local_rank
     if place.meeting_point is None:
         return Process(place.rank, place.world_size, local_rank, device)
+    parts = urlsplit(place.meeting_point)
+    if parts.scheme == "file" and not Path(parts.path).parent.is_dir():
+        raise ConfigError(
+            f"--dist_url is {place.meeting_point!r}; there is no folder {Path(parts.path).parent}"
+        )
     timeout = timedelta(seconds=timeout_s)
     try:
         dist.init_process_group(
@@ -270,7 +306,7 @@ def _join(place: Place, device: torch.device, timeout_s: float) -> Process:
             timeout=timeout,
         )
         control = dist.new_group(backend="gloo", timeout=timeout)
-    except RuntimeError as error:  # gloo has no type of its own for it
+    except (RuntimeError, ValueError) as error:  # gloo has no type of its own for it
         raise ConfigError(
             f"rank {place.rank} of {place.world_size} did not meet the others at "
             f"{place.meeting_point} within {timeout_s:g} s ({error}); see that all "
@@ -292,6 +328,8 @@ def _check_dist_url(dist_url: str) -> None:
         raise ConfigError(
             f"--dist_url is {dist_url!r}, expected env://, tcp://HOST:PORT or file:///PATH"
         )
+    if parts.scheme == "tcp" and int(parts.netloc.rpartition(":")[2]) > _LAST_PORT:
+        raise ConfigError(f"--dist_url is {dist_url!r}; ports go up to {_LAST_PORT}")
 
 
 def _given(flag: int | None) -> int | None:

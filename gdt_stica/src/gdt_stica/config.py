@@ -6,6 +6,7 @@ names those that were given.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ HYPOTHESES = (
 )
 # Numbers of frequency masks and of time masks, then the widths they stay below.
 SPEC_AUGMENT = {"mild": (1, 1, 2, 5), "medium": (1, 1, 3, 6), "heavy": (2, 2, 3, 6), "na": None}
-NO_EFFECT = "without effect, as in the original"
+NO_EFFECT = "without effect"
+HIGHEST_RATE_HZ = 51_200  # a frame of 20 ms has to fit into a spectrum of 1024 samples
 
 
 def read_hypothesis(text: str) -> int:
@@ -50,8 +52,8 @@ def _flag(name: str, default: Any, text: str, **more: Any) -> Any:
     return option(default, flags=(f"--{name}",), help=text, **more)
 
 
-def _ignored(name: str, default: Any) -> Any:
-    return _flag(name, default, NO_EFFECT, operational=True)
+def _ignored(name: str, default: Any, why: str = "as in the original") -> Any:
+    return _flag(name, default, f"{NO_EFFECT}, {why}", operational=True)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class MainGDT:
         metavar="PIXELS",
     )
     aud_sample_rate: int = _flag("aud_sample_rate", 24_000, "samples of sound a second")
-    aud_spec_type: int = _flag("aud_spec_type", 1, "1: 40 filters, 2: 257", choices=(1, 2))
+    aud_spec_type: int = _flag("aud_spec_type", 1, "1: 40 filters, any other number: 257")
     num_sec: int = _flag("num_sec", 1, "seconds of sound")
     use_volume_jittering: bool = _flag("use_volume_jittering", True, "volume times 0.9 to 1.1")
     use_temporal_jittering: bool = _flag(
@@ -101,7 +103,9 @@ class MainGDT:
     audio_augtype: str = _flag("audio_augtype", "medium", "how much", choices=tuple(SPEC_AUGMENT))
     decode_audio: bool = _flag("decode_audio", True, "read the sound")
 
-    model: str = _flag("model", "av_gdt", "what is compared with video", choices=("av_gdt",))
+    model: str = _flag(
+        "model", "av_gdt", "what is compared with video", choices=("av_gdt", "vid_text_gdt")
+    )
     vid_base_arch: str = _flag(
         "vid_base_arch", "r2plus1d_18", "video trunk", choices=("r2plus1d_18", "r2plus1d_34")
     )
@@ -165,13 +169,18 @@ class MainGDT:
         "checkpoint_steps", 0, "save every n steps too, not only after an epoch", operational=True
     )
     print_freq: int = _flag("print_freq", 10, "steps between lines", operational=True)
-    resume_anyway: bool = _flag(
-        "resume_anyway", False, "go on in a folder of other settings", operational=True
+    resume_anyway: bool = option(
+        False,
+        flags=("--resume-anyway", "--resume_anyway"),
+        help="go on in a folder of other settings",
+        operational=True,
     )
     dist_url: str = _flag(
         "dist_url", "env://", "where processes meet: env://, tcp://, file://", operational=True
     )
-    world_size: int = _flag("world_size", 1, "processes, with tcp:// or file://", operational=True)
+    world_size: int | None = _flag(
+        "world_size", None, "processes, with tcp:// or file://", operational=True
+    )
     rank: int | None = _flag(
         "rank", None, "of this process, with tcp:// or file://", operational=True
     )
@@ -184,11 +193,15 @@ class MainGDT:
 
     num_negatives: int = _ignored("num_negatives", -1)
     colorjitter: bool = _ignored("colorjitter", False)
-    center_crop: bool = _ignored("center_crop", False)
-    ht100m_caption_root: str = _ignored("ht100m_caption_root", "")
-    distributed: bool = _ignored("distributed", False)
-    start_epoch: int = _ignored("start_epoch", 0)
-    bash: bool = _ignored("bash", False)
+    center_crop: bool = _ignored(
+        "center_crop", False, "for videos with texts, on which this version does not train"
+    )
+    ht100m_caption_root: str = _ignored(
+        "ht100m_caption_root", "", "for videos with texts, on which this version does not train"
+    )
+    distributed: bool = _ignored("distributed", False, "the launcher says it")
+    start_epoch: int = _ignored("start_epoch", 0, "a run goes on from its newest checkpoint")
+    bash: bool = _ignored("bash", False, "the launcher says it")
     dualdata: bool = _ignored("dualdata", False)
     fold: int = _ignored("fold", 1)
     clips_per_video: int = _ignored("clips_per_video", 1)
@@ -206,21 +219,36 @@ class MainGDT:
     master_port: int = _ignored("master_port", -1)
 
     def __post_init__(self) -> None:
+        if self.model != "av_gdt":
+            raise ConfigError(f"--model {self.model}: this version trains on video and sound only")
         if not self.decode_audio:
             raise ConfigError("--decode_audio False: av_gdt compares video with its sound")
-        positive = ("batch_size", "epochs", "clip_len", "target_fps", "sample_rate", "print_freq")
-        for name in (*positive, "train_crop_size", "aud_sample_rate", "num_sec", "nce_t", "width"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"--{name} {getattr(self, name)}: expected more than 0")
-        for name in ("workers", "lr_warmup_epochs", "checkpoint_steps", "lr", "weight_decay"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"--{name} {getattr(self, name)}: expected 0 or more")
+        self._check_numbers()
         if self.aug_audio and self.audio_augtype == "na":
             raise ConfigError("--audio_augtype na: to mask nothing, give --aug_audio False")
         if self.short_side and not self._fits():
             raise ConfigError(
                 f"--short_side {' '.join(map(str, self.short_side))}: expected two numbers of "
                 f"pixels, the smaller first, from the crop's {self.train_crop_size}"
+            )
+
+    def _check_numbers(self) -> None:
+        positive = ("batch_size", "epochs", "clip_len", "target_fps", "sample_rate", "print_freq")
+        for name in (*positive, "train_crop_size", "num_sec", "nce_t", "width"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"--{name} {getattr(self, name)}: expected more than 0")
+        counts = ("workers", "lr_warmup_epochs", "checkpoint_steps", "seed")
+        for name in (*counts, "lr", "weight_decay", "lr_gamma"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"--{name} {getattr(self, name)}: expected 0 or more")
+        for name in ("head_dropout", "momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"--{name} {getattr(self, name)}: expected 0 up to below 1")
+        if self.num_data_samples is not None and self.num_data_samples < 1:
+            raise ConfigError(f"--num_data_samples {self.num_data_samples}: expected 1 or more")
+        if not 1000 <= self.aud_sample_rate <= HIGHEST_RATE_HZ:
+            raise ConfigError(
+                f"--aud_sample_rate {self.aud_sample_rate}: expected 1000 to {HIGHEST_RATE_HZ}"
             )
 
     def _fits(self) -> bool:
@@ -252,5 +280,6 @@ def ignored_flags(config: Any) -> list[str]:
     return [
         field.metadata["flags"][0]
         for field in fields(config)
-        if field.metadata["help"] == NO_EFFECT and getattr(config, field.name) != field.default
+        if field.metadata["help"].startswith(NO_EFFECT)
+        and getattr(config, field.name) != field.default
     ]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from ssvideo_core.errors import ConfigError, DataError
 from ssvideo_core.loading import ordered_map
-from ssvideo_core.source import VideoFiles, open_source
+from ssvideo_core.source import FoundVideos, open_source
 from ssvideo_core.video_index import VideoIndex, default_index_path
 from ssvideo_core.views import VideoInfo
 
@@ -23,7 +23,7 @@ LISTED = 5
 class TrainingVideos:
     """indices: of the usable videos in `source`, ascending. excluded: video to reason."""
 
-    source: VideoFiles
+    source: FoundVideos
     indices: NDArray[np.int64]
     excluded: dict[str, str]
 
@@ -76,7 +76,7 @@ class _Problem:
     broken: bool
 
 
-def _problem(source: VideoFiles, index: int) -> _Problem | None:
+def _problem(source: FoundVideos, index: int) -> _Problem | None:
     try:
         info = source.info(index)
     except DataError as error:

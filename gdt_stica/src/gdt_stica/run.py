@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
@@ -19,12 +20,13 @@ from typing import Any
 
 import torch
 from ssvideo_core.batches import BadVideos, Position, SampleLoader, batches, steps_per_epoch
-from ssvideo_core.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
+from ssvideo_core.checkpoints import newest_checkpoint
 from ssvideo_core.errors import EXIT_OK, EXIT_REQUEUE, ConfigError
 from ssvideo_core.files import write_text
-from ssvideo_core.interruption import Interruption, requeue
+from ssvideo_core.interruption import Interruption, ending_at_once, requeue
 from ssvideo_core.metrics import MetricsLog, TrainingProgress
 from ssvideo_core.runs import run_folder, start_run
+from ssvideo_torch.checkpoint import save
 from ssvideo_torch.loader import DeviceBatches, to_device_ahead
 from ssvideo_torch.start import Process, start
 
@@ -50,48 +52,70 @@ KEPT_EPOCHS = 10  # the checkpoint of every tenth epoch stays, as in the origina
 def run_gdt(config: MainGDT, command: Sequence[str]) -> int:
     """Train, or go on training; returns the exit code.
 
-    Raises ConfigError and DataError before the first step for settings and data that do not fit.
+    Raises ConfigError and DataError before the first step, and before anything is written, for
+    settings and data that do not fit.
     """
     folder = config.output_dir or run_folder(Path("runs"), "main_gdt", config)
-    quirks_of(config)  # what does not go together is said before anything is written
-    with Interruption() as interruption, _start(config) as process:
-        if process.is_main:
-            logger.info("run: %s", folder)
-            start_run(folder, config, command, resume_anyway=config.resume_anyway)
-            if ignored := ignored_flags(config):
-                logger.info("without effect, as in the original: %s", " ".join(ignored))
-        videos = _find_videos(config, folder, process)
+    quirks_of(config)
+    with ending_at_once(), _start(config) as process:
+        videos = _find_videos(config, process)
+        _check_batch(config, process, videos)
+        process.together(lambda: _record(config, folder, command, videos, process))
         state = _state(config, folder, process)
-        return _train(config, folder, process, videos, state, interruption)
+        with Interruption() as interruption:
+            return _train(config, folder, process, videos, state, interruption)
 
 
 def _start(config: MainGDT) -> AbstractContextManager[Process]:
-    several = config.rank is not None
+    launched = "RANK" in os.environ or "SLURM_PROCID" in os.environ
     return start(
         config.device,
         dist_url=config.dist_url,
         local_rank=config.local_rank,
         rank=config.rank,
-        world_size=config.world_size if several else None,
+        world_size=None if launched and config.rank is None else config.world_size,
     )
 
 
-def _find_videos(config: MainGDT, folder: Path, process: Process) -> TrainingVideos:
+def _find_videos(config: MainGDT, process: Process) -> TrainingVideos:
     """The first process opens every video; the others find the facts in the index."""
-    videos = None
-    for turn in (process.is_main, not process.is_main):
-        if turn:
-            videos = find_videos(
-                config.root_dir, num_data_samples=config.num_data_samples, workers=config.workers
-            )
-        process.barrier()
+
+    def find() -> TrainingVideos:
+        return find_videos(
+            config.root_dir, num_data_samples=config.num_data_samples, workers=config.workers
+        )
+
+    first = process.together(lambda: find() if process.is_main else None)
+    others = process.together(lambda: None if process.is_main else find())
+    videos = first or others
     assert videos is not None, "every process has its turn"
-    if process.is_main:
-        logger.info("%s", videos)
-        rows = io.StringIO()
-        csv.writer(rows).writerows([("video", "reason"), *videos.excluded.items()])
-        write_text(folder / "left-out.csv", rows.getvalue())
     return videos
+
+
+def _check_batch(config: MainGDT, process: Process, videos: TrainingVideos) -> None:
+    clips = config.batch_size * (process.world_size if config.sync_bn else 1)
+    if clips < 2:
+        raise ConfigError("--batch_size 1: batch norms need two clips; give more, or processes")
+    steps_per_epoch(len(videos.indices), config.batch_size * process.world_size)
+
+
+def _record(
+    config: MainGDT,
+    folder: Path,
+    command: Sequence[str],
+    videos: TrainingVideos,
+    process: Process,
+) -> None:
+    if not process.is_main:
+        return
+    logger.info("run: %s", folder)
+    start_run(folder, config, command, resume_anyway=config.resume_anyway)
+    if ignored := ignored_flags(config):
+        logger.info("without effect (see --help): %s", " ".join(ignored))
+    logger.info("%s", videos)
+    rows = io.StringIO()
+    csv.writer(rows).writerows([("video", "reason"), *videos.excluded.items()])
+    write_text(folder / "left-out.csv", rows.getvalue())
 
 
 def _state(config: MainGDT, folder: Path, process: Process) -> TrainingState:
@@ -112,9 +136,8 @@ def _state(config: MainGDT, folder: Path, process: Process) -> TrainingState:
     )
     newest = newest_checkpoint(folder / "checkpoints")
     if newest is not None:
-        saved = load_checkpoint(newest)
+        saved = state.restore(newest)
         _check_processes(config, newest, saved.facts, process)
-        state.restore(saved)
         logger.info("going on from %s", newest)
     return state
 
@@ -217,10 +240,10 @@ def _save(
         "position": state.position.to_json(),
         "global_batch_size": config.batch_size * process.world_size,
     }
-    save_checkpoint(
+    save(
         folder / "checkpoints",
         state.step,
-        state.to_tree() if process.is_main else {},
+        state.parts(),
         facts=facts,
         rank=process.rank,
         world_size=process.world_size,

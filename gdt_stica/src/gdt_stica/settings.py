@@ -30,7 +30,7 @@ def architecture_of(config: MainGDT) -> Architecture:
         aud_base_arch=config.aud_base_arch,
         use_mlp=config.use_mlp,
         norm_feat=config.norm_feat,
-        aud_spec_type=config.aud_spec_type,
+        aud_spec_type=1 if config.aud_spec_type == 1 else 2,
         z_normalize=config.z_normalize,
         width=config.width,
     )

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from ssvideo_core.batches import Position
 from ssvideo_core.checkpoints import Saved
 from ssvideo_core.randomness import generator
-from ssvideo_torch.checkpoint import to_state, to_tree
+from ssvideo_torch.checkpoint import load
 from ssvideo_torch.parallel import parallel
 from ssvideo_torch.precision import autocast, make_scaler
 from ssvideo_torch.start import Process
@@ -60,21 +61,16 @@ class TrainingState:
     position: Position = Position()
     step: int = 0
 
-    def to_tree(self) -> dict[str, Any]:
-        """NumPy arrays and plain values, for `core.checkpoints`."""
-        parts = (("network", self.network), ("optimizer", self.optimizer), ("scaler", self.scaler))
-        return {name: to_tree(part.state_dict()) for name, part in parts}
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint holds besides position and step, by name."""
+        return {"network": self.network, "optimizer": self.optimizer, "scaler": self.scaler}
 
-    def restore(self, saved: Saved) -> None:
-        """Take over what `to_tree` gave, position and step included."""
-        for name, part in (
-            ("network", self.network),
-            ("optimizer", self.optimizer),
-            ("scaler", self.scaler),
-        ):
-            part.load_state_dict(to_state(saved.state[name]))
+    def restore(self, checkpoint: Path) -> Saved:
+        """Take over a checkpoint, position included. Raises DataError if it does not fit."""
+        saved = load(checkpoint, self.parts())
         self.position = Position.from_json(saved.facts["position"])
         self.step = saved.step
+        return saved
 
 
 def make_state(

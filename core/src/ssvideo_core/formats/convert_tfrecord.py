@@ -25,20 +25,20 @@ from ssvideo_core.blocks import Failure
 from ssvideo_core.datasets.classes import class_names
 from ssvideo_core.datasets.splits import OFFICIAL_COUNTS, Split
 from ssvideo_core.errors import ConfigError, DataError
+from ssvideo_core.extras import optional_module
 from ssvideo_core.feature_writer import allowed_failures
 from ssvideo_core.files import remove_leftovers, write_text
 from ssvideo_core.formats.tfrecord import (
     CLASSES,
     FAILURES,
     LEDGER,
-    optional_module,
     shard_path,
     write_records,
 )
 from ssvideo_core.formats.video_records import EncodeVideo, RecordForm
 from ssvideo_core.loading import ordered_map
 from ssvideo_core.progress import Meter, Report
-from ssvideo_core.source import VideoSource
+from ssvideo_core.source import VideoFiles, VideoSource
 
 ON_BAD = ("skip", "raise")
 
@@ -138,17 +138,19 @@ def convert(
 
     on_bad: "skip" lists a video that cannot be read and goes on, up to `allowed_failures`; "raise"
     stops at the first. A folder in which the same conversion was interrupted is continued: finished
-    shards are kept. Raises ConfigError for wrong options and a folder with another request,
-    DataError when too many videos fail, and with "raise" the video's error.
+    shards are kept, except those of a video file whose size or time of change differs.
+    Raises ConfigError for wrong options and a folder with another request, DataError when too many
+    videos fail, and with "raise" the video's error.
     """
     form = form or RecordForm()
-    _check_options(name, num_shards, form, on_bad)
-    ledger = _Ledger(out, _request(source, parts, classes, name, num_shards, form))
+    _check_options(name, num_shards, form, on_bad, workers)
     shards = {
         shard_path(out / part.folder / name, shard, num_shards): part.videos[shard::num_shards]
         for part in parts
         for shard in range(num_shards)
     }
+    files = {path: _files(source, videos) for path, videos in shards.items()}
+    ledger = _Ledger(out, _request(source, parts, classes, name, num_shards, form), files)
     pending = [path for path in shards if not ledger.is_finished(path)]
     if on_bad == "raise" and ledger.failures():
         raise DataError(f"{out / FAILURES} lists failed videos; accept them with on_bad 'skip'")
@@ -172,16 +174,18 @@ def convert(
     return Converted(out, tuple(shards), ledger.num_records(), ledger.failures())
 
 
-def _check_options(name: str, num_shards: int, form: RecordForm, on_bad: str) -> None:
+def _check_options(name: str, num_shards: int, form: RecordForm, on_bad: str, workers: int) -> None:
     if not is_file_name(name):
         raise ConfigError(f"name is '{name}', expected the beginning of a file's name")
     if num_shards < 1:
         raise ConfigError(f"num_shards is {num_shards}, expected 1 or more")
     if on_bad not in ON_BAD:
         raise ConfigError(f"on_bad is '{on_bad}', expected one of {', '.join(ON_BAD)}")
+    if workers < 0:
+        raise ConfigError(f"workers is {workers}, expected 0 or more")
     form.check()
     for module in ("google_crc32c", "google.protobuf", "simplejpeg"):
-        optional_module(module)  # found missing before anything is written
+        optional_module(module, "tfrecord")  # found missing before anything is written
 
 
 def _request(
@@ -199,6 +203,20 @@ def _request(
     ]
     videos = hashlib.sha256(json.dumps([listed, list(classes)]).encode()).hexdigest()
     return {"name": name, "num_shards": num_shards, **asdict(form), "videos": videos}
+
+
+def _files(source: VideoSource, videos: Iterable[int]) -> str:
+    """A hash of size and time of change of each video, "" where they are no files."""
+    if not isinstance(source, VideoFiles):
+        return ""
+    facts = []
+    for video in videos:
+        try:
+            status = source.path(video).stat()
+            facts.append((status.st_size, status.st_mtime_ns))
+        except OSError:  # decoding says what is wrong
+            facts.append((-1, -1))
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _encoded(
@@ -234,33 +252,41 @@ def _accepted(
             raise DataError(
                 f"{ledger.out}: {len(bad)} videos failed, {limit} are allowed (1 %, at least 3); "
                 f"the last one is {result.video_id}: {result.reason}. Repair those that {FAILURES} "
-                "there lists and give the same command again: finished shards are kept, with their "
-                "gaps, unless you delete them; or convert a list without them into another folder"
+                "there lists and give the same command again: only their shards are made again; or "
+                "convert a list without them into another folder"
             )
 
 
 class _Ledger:
     """convert.json: the request of a folder, and what each finished shard holds.
 
-    Raises ConfigError when the folder has another request.
+    files: of each shard, what changes with its videos. Raises ConfigError when the folder has
+    another request.
     """
 
-    def __init__(self, out: Path, request: Mapping[str, Any]) -> None:
+    def __init__(self, out: Path, request: Mapping[str, Any], files: Mapping[Path, str]) -> None:
         self.out = out
         self._request = request
+        self._files = {self._name(path): made_of for path, made_of in files.items()}
         self._shards = {
-            name: shard for name, shard in self._read().items() if _is_whole(out / name, shard)
+            name: shard
+            for name, shard in self._read().items()
+            if _is_whole(out / name, shard) and shard.get("files") == self._files.get(name)
         }
         self._write()
 
     def is_finished(self, path: Path) -> bool:
-        """Whether the shard is there; one that was deleted or changed in size is not."""
+        """Whether the shard is there, whole and of the videos as they are now."""
         return self._name(path) in self._shards
 
     def finish(self, path: Path, records: int, failures: Mapping[str, str]) -> None:
-        size = path.stat().st_size
-        entry = {"records": records, "bytes": size, "failures": dict(failures)}
-        self._shards[self._name(path)] = entry
+        name = self._name(path)
+        self._shards[name] = {
+            "records": records,
+            "bytes": path.stat().st_size,
+            "files": self._files[name],
+            "failures": dict(failures),
+        }
         self._write()
 
     def failures(self) -> dict[str, str]:

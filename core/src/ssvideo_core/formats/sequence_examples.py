@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssvideo_core.errors import DataError
-from ssvideo_core.formats.tfrecord import optional_module
+from ssvideo_core.extras import optional_module
 
 IMAGES = "image/encoded"
 FLOW = "flow/encoded"
@@ -128,7 +128,7 @@ def parse(data: bytes, *, name: str = "a record") -> SequenceExample:
 
     Raises DataError, which calls the record `name`, for anything else.
     """
-    decode_error = optional_module("google.protobuf.message").DecodeError
+    decode_error = optional_module("google.protobuf.message", "tfrecord").DecodeError
     try:
         message = _messages()["SequenceExample"].FromString(data)
     except decode_error as error:
@@ -266,7 +266,7 @@ _ONEOF = {"Feature": "kind"}
 @cache
 def _messages() -> Mapping[str, Any]:
     """Message classes by name."""
-    descriptors = optional_module("google.protobuf.descriptor_pb2")
+    descriptors = optional_module("google.protobuf.descriptor_pb2", "tfrecord")
     field_type = descriptors.FieldDescriptorProto
     file = descriptors.FileDescriptorProto(
         name="ssvideo/example.proto", package=_PACKAGE, syntax="proto3"
@@ -284,7 +284,7 @@ def _messages() -> Mapping[str, Any]:
                 added.type = getattr(field_type, f"TYPE_{kind.upper()}")
             if name in _ONEOF:
                 added.oneof_index = 0
-    pool = optional_module("google.protobuf.descriptor_pool").DescriptorPool()
+    pool = optional_module("google.protobuf.descriptor_pool", "tfrecord").DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
-    make = optional_module("google.protobuf.message_factory").GetMessageClass
+    make = optional_module("google.protobuf.message_factory", "tfrecord").GetMessageClass
     return {name: make(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _SCHEMA}

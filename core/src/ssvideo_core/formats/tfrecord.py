@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import glob
 import gzip
-import importlib
 import logging
 import os
 import struct
@@ -27,12 +26,13 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import BinaryIO, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssvideo_core.errors import ConfigError, DataError
+from ssvideo_core.extras import optional_module
 from ssvideo_core.files import replacing
 
 _LOG = logging.getLogger(__name__)
@@ -48,17 +48,6 @@ _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
 class DamagedRecordError(DataError):
     """A record that is not what was written. The message names file, record and byte."""
-
-
-def optional_module(name: str) -> Any:
-    """A module of the extra `tfrecord`. Raises ConfigError when it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigError(
-            f"records need the module {name}, which cannot be imported ({error}): "
-            "pip install 'ssvideo-core[tfrecord]'"
-        ) from None
 
 
 def masked_crc(data: bytes) -> int:
@@ -235,7 +224,7 @@ class _Place:
 
 @cache
 def _crc32c() -> Callable[[bytes], int]:
-    value: Callable[[bytes], int] = optional_module("google_crc32c").value
+    value: Callable[[bytes], int] = optional_module("google_crc32c", "tfrecord").value
     return value
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ssvideo_core.blocks import Failure
 from ssvideo_core.errors import ConfigError, DataError, DecodeError
+from ssvideo_core.extras import optional_module
 from ssvideo_core.formats.sequence_examples import VideoRecord, encode_record
-from ssvideo_core.formats.tfrecord import optional_module
 from ssvideo_core.source import VideoSource
 from ssvideo_core.views import SoundSpan, VideoInfo, View
 
@@ -137,6 +137,6 @@ class EncodeVideo:
         return SoundSpan(0.0, _nearest(seconds * rate_hz), rate_hz)
 
     def _jpeg(self, frame: NDArray[np.uint8]) -> bytes:
-        encode = optional_module("simplejpeg").encode_jpeg
+        encode = optional_module("simplejpeg", "tfrecord").encode_jpeg
         jpeg: bytes = encode(frame, quality=self.form.quality, colorsubsampling="420")
         return jpeg

@@ -1,0 +1,51 @@
+"""A table of a benchmark, on the terminal and as a file that says what it was measured with."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import platform
+import re
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+
+
+def publish(
+    name: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, packages: Sequence[str]
+) -> None:
+    """Print the rows as CSV as they come, and keep them in $SSVIDEO_BENCHMARKS, if that is set.
+
+    The file is NAME-python3.11-numpy2.4-2x-intel-xeon-….csv: numbers of other software or hardware
+    stay beside each other.
+    """
+    lines = []
+    for row in chain([columns], rows):
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(row)
+        lines.append(line.getvalue())
+        print(lines[-1], end="", flush=True)
+    if "SSVIDEO_BENCHMARKS" in os.environ:
+        folder = Path(os.environ["SSVIDEO_BENCHMARKS"])
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{name}-{machine(packages)}.csv"
+        path.write_text("".join(lines))
+        print(f"# {path}")
+
+
+def machine(packages: Sequence[str]) -> str:
+    """Software and hardware in one word."""
+    software = [f"{package}{version(package)}" for package in packages]
+    words = [f"python{platform.python_version()}", *software, f"{os.cpu_count()}x", processor()]
+    return re.sub(r"[^a-z0-9.]+", "-", "-".join(words).lower()).strip("-")
+
+
+def processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.machine()
+    names = re.findall(r"^model name\s*: (.*)$", text, re.MULTILINE)
+    return names[0] if names else platform.machine()
