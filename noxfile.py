@@ -97,8 +97,8 @@ def test_all(session: nox.Session) -> None:
     """All packages in one environment: the tests across packages, and core's again."""
     install(session, *PACKAGES.values(), extra="test")
     install(session, SIXTH_METHOD)
-    for folder in PACKAGES.values():
-        session.run("python", "-P", "-c", f"import {IMPORTS.get(folder, folder)}")
+    imports = ", ".join(IMPORTS.get(folder, folder) for folder in PACKAGES.values())
+    session.run("python", "-P", "-c", f"import {imports}")
     pytest(session, "tests", f"{SIXTH_METHOD}/tests", "core/tests")
 
 
@@ -109,9 +109,8 @@ def demo(session: nox.Session) -> None:
     session.run("python", "-m", "ssvideo_core.testing.synthetic", "--out", "demo/data")
     items = list(UNTRAINED)
     for method in TRAINED:
-        run = f"demo/{method}"
-        recipe = ["recipes", "run", "demo", "--data", "demo/data/videos/train1.csv", "--out", run]
-        session.run("python", "-P", "-m", method, *recipe)
+        run, words = f"demo/{method}", ["recipes", "run", "demo", "--out", f"demo/{method}"]
+        session.run("python", "-P", "-m", method, *words, "--data", "demo/data/videos/train1.csv")
         items += [f"{method}@untrained={run}/encoder-untrained.safetensors"]
         items += [f"{method}@trained={run}/encoder.safetensors"]
     session.run("python", "-m", "shared_eval", "run", "--methods", ",".join(items), *DEMO)
@@ -129,9 +128,9 @@ def bench(session: nox.Session) -> None:
     """Benchmarks: `nox -s bench -- core`."""
     install(session, *PACKAGES.values(), extra="test")
     for folder in session.posargs or PACKAGES.values():
-        for script in sorted(ROOT.glob(f"{folder}/benchmarks/*.py")):
-            if "__main__" in script.read_text():  # the others are what scripts compare with
-                session.run("python", str(script))
+        scripts = sorted(ROOT.glob(f"{folder}/benchmarks/*.py"))
+        for script in filter(lambda s: "__main__" in s.read_text(), scripts):
+            session.run("python", str(script))
 
 
 @nox.session(name="docs-commands")
