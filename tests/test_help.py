@@ -35,7 +35,7 @@ def run_help(*words: str) -> tuple[str, dict]:
 def commands(name: str) -> list[tuple[str, ...]]:
     subcommands = {
         "ssvideo_core": (
-            *("check-data", "convert-data", "extract-flow", "export", "import-features"),
+            *("prepare", "check-data", "convert-data", "extract-flow", "export", "import-features"),
         ),
         "shared_eval": ("methods", "run", "compare", "check-method"),
     }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copyreg
+import importlib.util
 import io
-import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,165 +19,31 @@ from ssvideo_core.errors import WeightsError
 from ssvideo_core.weights import read_weights, select_tensors
 from ssvideo_core.weights.machine import PickleMachine
 
-MARKER = "executed"  # a file that every payload would create in the working folder
-COMMAND = f"touch {MARKER}"
+
+def hostile(name: str) -> ModuleType:
+    """A module of the folder `hostile`, which is in no package."""
+    path = Path(__file__).parent / "hostile" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"hostile_{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def text(value: str) -> bytes:
-    return b"X" + struct.pack("<I", len(value)) + value.encode()
+payloads, containers, watch = hostile("payloads"), hostile("containers"), hostile("watch")
+PAYLOADS, BOMBS, MARKER = payloads.PAYLOADS, payloads.BOMBS, payloads.MARKER
+CONTAINERS = containers.CONTAINERS
+text, dtype_bytes, nested_shared = payloads.text, payloads.dtype_bytes, payloads.nested_shared
+as_pickle, as_npy, as_zip = containers.as_pickle, containers.as_npy, containers.as_zip
+legacy_head = containers.legacy_head
+nothing_runs = watch.nothing_runs
 
 
-def short(value: str) -> bytes:
-    return b"\x8c" + bytes([len(value)]) + value.encode()
-
-
-def stack_global(module: str, name: str) -> bytes:
-    return short(module) + short(name) + b"\x93"
-
-
-def call(module: str, name: str, argument: str) -> bytes:
-    return f"c{module}\n{name}\n".encode() + text(argument) + b"\x85R"
-
-
-class Reduced:
-    """What the pickle module writes for an object with a hostile __reduce__."""
-
-    def __init__(self, function: Any, *args: Any) -> None:
-        self.function, self.args = function, args
-
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return self.function, self.args
-
-
-RUN = f"open({MARKER!r}, 'w')"
-SYSTEM = f"{os.system.__module__}.system"
-PAYLOADS: dict[str, tuple[bytes, str]] = {
-    **{
-        f"reduce protocol {p}": (pickle.dumps(Reduced(os.system, COMMAND), p), SYSTEM)
-        for p in range(6)
-    },
-    "global os": (call("os", "system", COMMAND) + b".", "os.system"),
-    "global posix": (call("posix", "system", COMMAND) + b".", "posix.system"),
-    "global nt": (call("nt", "system", COMMAND) + b".", "nt.system"),
-    "builtins.eval": (call("builtins", "eval", RUN) + b".", "builtins.eval"),
-    "builtins.exec": (call("builtins", "exec", RUN) + b".", "builtins.exec"),
-    "__builtin__.eval": (call("__builtin__", "eval", RUN) + b".", "__builtin__.eval"),
-    "__import__": (call("builtins", "__import__", "os") + b".", "builtins.__import__"),
-    "getattr": (b"cbuiltins\ngetattr\n.", "builtins.getattr"),
-    "subprocess": (call("subprocess", "getoutput", COMMAND) + b".", "subprocess.getoutput"),
-    "functools.partial": (
-        b"cfunctools\npartial\ncos\nsystem\n" + text(COMMAND) + b"\x86R)R.",
-        "functools.partial",
-    ),
-    "inst": (b"(" + text(COMMAND) + b"ios\nsystem\n.", "os.system"),
-    "obj": (b"(cos\nsystem\n" + text(COMMAND) + b"o.", "os.system"),
-    "stack global": (
-        b"\x80\x04" + stack_global("os", "system") + short(COMMAND) + b"\x85R.",
-        "os.system",
-    ),
-    "stack global dotted": (
-        b"\x80\x04" + stack_global("collections", "OrderedDict.__init__.__globals__") + b".",
-        "collections.OrderedDict.__init__",
-    ),
-    "newobj": (b"\x80\x02csubprocess\nPopen\n" + text(COMMAND) + b"\x85\x81.", "subprocess.Popen"),
-    "newobj_ex": (
-        b"\x80\x04" + stack_global("subprocess", "Popen") + short(COMMAND) + b"\x85}\x92.",
-        "subprocess.Popen",
-    ),
-    "newobj_ex with keywords": (
-        b"\x80\x04" + stack_global("collections", "OrderedDict") + b")}" + short("a") + b"Ns\x92.",
-        "the opcode NEWOBJ_EX",
-    ),
-    "newobj_ex with a number": (
-        b"\x80\x04" + stack_global("collections", "OrderedDict") + b"K\x01}\x92.",
-        "the opcode NEWOBJ_EX",
-    ),
-    "build setstate": (
-        b"csite\nQuitter\n)\x81}" + text("__setstate__") + b"cos\nsystem\nsb.",
-        "site.Quitter",
-    ),
-    "in a list": (b"](" + call("os", "system", COMMAND) + b"e.", "os.system"),
-    "in a dict": (b"}" + text("model") + call("os", "system", COMMAND) + b"s.", "os.system"),
-    "as a key": (b"}" + call("os", "system", COMMAND) + b"Ns.", "os.system"),
-    "in an array of objects": (
-        pickle.dumps(np.array([Reduced(os.system, COMMAND)], dtype=object)),
-        SYSTEM,
-    ),
-    "in an allowed call": (
-        b"ccollections\nOrderedDict\n" + call("os", "system", COMMAND) + b"\x85R.",
-        "os.system",
-    ),
-    "unused": (call("os", "system", COMMAND) + b"0N.", "os.system"),
-    "after the memo": (b"cos\nsystem\nq\x000h\x00" + text(COMMAND) + b"\x85R.", "os.system"),
-    "nested torch bytes": (
-        b"ctorch.storage\n_load_from_bytes\n" + text("x") + b"\x85R.",
-        "torch.storage._load_from_bytes",
-    ),
-    "nested pickle": (call("pickle", "loads", "x") + b".", "pickle.loads"),
-    "numpy load": (call("numpy", "load", "x") + b".", "numpy.load"),
-    "torch hub": (call("torch.hub", "load", "x") + b".", "torch.hub.load"),
-    "name with a space": (b"cos system\nx\n.", "os.system x"),
-    "prefix of an allowed name": (b"ctorch._utils\n_rebuild_tensor_v\n.", "_rebuild_tensor_v"),
-    "extension 1": (b"\x82\x05.", "the opcode EXT1 5"),
-    "extension 2": (b"\x83\x05\x00.", "the opcode EXT2 5"),
-    "extension 4": (b"\x84\x05\x00\x00\x00.", "the opcode EXT4 5"),
-    "next buffer": (b"\x97.", "the opcode NEXT_BUFFER"),
-    "call of a type name": (b"cbuiltins\nint\n" + text("1") + b"\x85R.", "it calls builtins.int"),
-    "call of text": (text("os.system") + text(COMMAND) + b"\x85R.", "it calls a str"),
-    "state of a list": (b"]}b.", "it sets the state of a list"),
-    "code through encode": (
-        b"c_codecs\nencode\n" + text(COMMAND) + text("rot13") + b"\x86R.",
-        "_codecs.encode is used for something else than bytes",
-    ),
-    "device with a long name": (
-        b"ctorch\ndevice\n" + text("x" * 1000) + b"\x85R.",
-        "torch.device is made from something else",
-    ),
-    "device with an object": (b"ctorch\ndevice\n\x8c\x01x]\x86R.", "torch.device"),
-}
-
-Wrap = Callable[[bytes, Path], Path]
-
-
-def as_pickle(payload: bytes, path: Path) -> Path:
-    path.write_bytes(payload)
-    return path
-
-
-def as_npy(payload: bytes, path: Path) -> Path:
-    with path.open("wb") as file:
-        header = {"descr": "|O", "fortran_order": False, "shape": ()}
-        np.lib.format.write_array_header_1_0(file, header)
-        file.write(payload)
-    return path
-
-
-def as_zip(payload: bytes, path: Path) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/data.pkl", payload)
-        archive.writestr("archive/byteorder", "little")
-        archive.writestr("archive/data/0", bytes(16))
-        archive.writestr("archive/version", "3\n")
-    return path
-
-
-def legacy_head() -> bytes:
-    system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
-    parts = (0x1950A86A20F9469CFC6C, 1001, system)
-    return b"".join(pickle.dumps(part, 2) for part in parts)
-
-
-def as_legacy(payload: bytes, path: Path) -> Path:
-    path.write_bytes(legacy_head() + payload + pickle.dumps([], 2))
-    return path
-
-
-CONTAINERS: dict[str, Wrap] = {
-    "pickle": as_pickle,
-    "npy": as_npy,
-    "zip": as_zip,
-    "legacy": as_legacy,
-}
+@pytest.fixture(scope="module", autouse=True)
+def lazy_imports_are_done(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The first file of each container may import parts of the standard library."""
+    for name, wrap in CONTAINERS.items():
+        read_weights(wrap(b"N.", tmp_path_factory.mktemp("first") / name))
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -186,23 +54,57 @@ def test_nothing_runs_and_the_name_is_told(
     monkeypatch.chdir(tmp_path)
     content, name = PAYLOADS[payload]
     path = CONTAINERS[container](content, tmp_path / "weights")
-    with pytest.raises(WeightsError) as caught:
+    with nothing_runs(tmp_path / MARKER), pytest.raises(WeightsError) as caught:
         read_weights(path)
     assert name in str(caught.value)
     assert str(path) in str(caught.value)
-    assert not (tmp_path / MARKER).exists()
 
 
+RUNNING = [
+    *(f"reduce protocol {p}" for p in range(6)), "global os", "global posix", "builtins.eval",
+    "builtins.exec", "subprocess", "functools.partial", "inst", "obj", "stack global", "in a list",
+    "in a dict", "in an array of objects", "unused", "after the memo", "in an allowed call",
+    "cut off after the call",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("payload", RUNNING)
 def test_the_payloads_would_run_in_an_unrestricted_reader(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    payload: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise the tests above would prove nothing."""
-    for payload in ("reduce protocol 2", "inst", "obj", "stack global", "functools.partial"):
-        folder = tmp_path / payload
-        folder.mkdir()
-        monkeypatch.chdir(folder)
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(AssertionError),
+        nothing_runs(tmp_path / MARKER),
+        suppress(TypeError, EOFError),
+    ):
         pickle.loads(PAYLOADS[payload][0])
-        assert (folder / MARKER).exists(), payload
+    assert watch.SEEN and (tmp_path / MARKER).exists()
+
+
+def test_an_extension_that_a_program_registered_is_refused_too(tmp_path: Path) -> None:
+    copyreg.add_extension("posix", "system", 0x5000)
+    try:
+        for name, wrap in CONTAINERS.items():
+            path = wrap(b"\x83\x00\x50" + text("x") + b"\x85R.", tmp_path / name)
+            with (
+                nothing_runs(tmp_path / MARKER),
+                pytest.raises(WeightsError, match="opcode EXT2 20480"),
+            ):
+                read_weights(path)
+    finally:
+        copyreg.remove_extension("posix", "system", 0x5000)
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_second_pickle_behind_the_first(container: str, tmp_path: Path) -> None:
+    path = CONTAINERS[container](b"N." + PAYLOADS["global os"][0], tmp_path / "weights")
+    with (
+        nothing_runs(tmp_path / MARKER),
+        pytest.raises(WeightsError, match=r"follow the end|os\.system"),
+    ):
+        read_weights(path)
 
 
 def test_the_message_says_what_was_not_tried_and_what_to_do(tmp_path: Path) -> None:
@@ -242,77 +144,12 @@ def test_the_other_pickles_of_a_legacy_file(
     assert not (tmp_path / MARKER).exists()
 
 
-def nested_shared(levels: int) -> bytes:
-    """A tuple of the same tuple twice, again and again: 2 ** levels nodes as a tree."""
-    return b")" + b"q\x00h\x00\x86" * levels
-
-
-def dtype_bytes(code: str, state: bytes = b"(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xff") -> bytes:
-    start = b"cnumpy\ndtype\n" + text(code) + b"\x89\x88\x87R"
-    return start + state + b"J\xff\xff\xff\xffK\x00tb"
-
-
-MANY = 300_000
-BOMBS: dict[str, tuple[bytes, str]] = {
-    "shared tuples": (nested_shared(60) + b".", "expands to far more than its size"),
-    "shared tuples as a key": (b"}" + nested_shared(60) + b"Ns.", "uses a tuple as a key"),
-    "shared tuples in a set": (b"\x8f(" + nested_shared(60) + b"\x90.", "something else than"),
-    "deep tuples": (b")" + b"\x85" * MANY + b".", "nested deeper than 100 levels"),
-    "deep lists": (b"]" * 5000 + b"a" * 4999 + b".", "nested deeper than 100 levels"),
-    "marks": (b"(" * MANY + b".", "larger than any known weights file"),
-    "stack": (b"N" * MANY + b".", "larger than any known weights file"),
-    "memo reads": (b"Nq\x00" + b"h\x00" * MANY + b".", "larger than any known weights file"),
-    "duplicates": (b"N" + b"20" * MANY + b".", "the opcode DUP"),
-    "contains itself": (b"]q\x00h\x00a.", "it contains itself"),
-    "integer": (b"\x8b" + struct.pack("<i", 100_000) + b"\x01" * 100_000 + b".", "799993 bits"),
-    "integer in text": (b"L" + b"9" * 100_000 + b"L\n.", "damaged or cut off"),
-    "text length": (b"\x8d" + struct.pack("<Q", 2**62) + b"x.", "damaged or cut off"),
-    "bytes length": (b"\x8e" + struct.pack("<Q", 2**62) + b"x.", "damaged or cut off"),
-    "bytearray length": (b"\x96" + struct.pack("<Q", 2**62) + b"x.", "damaged or cut off"),
-    "negative length": (b"\x8b\xff\xff\xff\xff.", "damaged or cut off"),
-    "memo entry": (b"Nr\xff\xff\xff\xffh\x07.", "entry 7 of its memo, which was never written"),
-    "colliding keys": (
-        b"}" + b"".join(
-            b"\x8a" + bytes([len(raw)]) + raw + b"Ns"
-            for raw in ((k * (2**61 - 1)).to_bytes(12, "little") for k in range(2**20, 2**20 + 9))
-        ) + b".",
-        "uses a int as a key, or a large one",
-    ),
-    "empty stack": (b"\x86.", "its stack is empty"),
-    "no mark": (b"Nt.", "a mark is missing"),
-    "odd items": (b"}(NNNu.", "a key has no value"),
-    "append to a dict": (b"}Na.", "the top of its stack is not a list"),
-    "array type of shared tuples": (
-        b"cnumpy\ndtype\n" + nested_shared(60) + b"\x85R.", "is not a plain number or text"
-    ),
-    "complex keys": (
-        b"}cnumpy.core.multiarray\nscalar\n" + dtype_bytes("c8")
-        + b"C\x08" + bytes(8) + b"\x86RNs.",
-        "uses a complex64 as a key",
-    ),
-    "tuple keys": (b"}K\x01K\x02\x86Ns.", "uses a tuple as a key"),
-    "many arguments": (
-        b"(" + b"N" * 1000 + b"tq\x000" + b"ctorch._utils\n_rebuild_parameter\nh\x00R.",
-        "it calls torch._utils._rebuild_parameter",
-    ),
-    "deep by sharing": (b"]()q\x00" + b"h\x00\x85q\x00" * 300 + b"e.",
-        "nested deeper than 100 levels",
-    ),
-    "no end": (b"N", "damaged or cut off"),
-    "unknown opcode": (b"\xff.", "damaged or cut off"),
-    "array without state": (
-        b"cnumpy.core.multiarray\n_reconstruct\n)R.",
-        "a bare Unbuilt is left over",
-    ),
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_bombs_are_refused(bomb: str, container: str, tmp_path: Path) -> None:
     content, message = BOMBS[bomb]
     path = CONTAINERS[container](content, tmp_path / "weights")
-    with pytest.raises(WeightsError, match=message):
+    with nothing_runs(tmp_path / MARKER), pytest.raises(WeightsError, match=message):
         read_weights(path)
 
 

@@ -13,10 +13,11 @@ from ssvideo_core.errors import EXIT_OK, EXIT_USER, exit_code
 
 USAGE = """usage: python -m ssvideo_core COMMAND [--help]
 
-  check-data    compare a data set on disk with what it should be
-  convert-data  videos to record files
-  extract-flow  videos to folders of frames that show optical flow
-  export        features for other tools
+  prepare          HMDB51 or UCF101 as a checked folder
+  check-data       compare a data set on disk with what it should be
+  convert-data     videos to record files
+  extract-flow     videos to folders of frames that show optical flow
+  export           features for other tools
   import-features  features that other tools made"""
 
 
@@ -112,6 +113,13 @@ def convert_data(argv: Sequence[str], prog: str) -> int:
     return EXIT_OK
 
 
+def prepare(argv: Sequence[str], prog: str) -> int:
+    """HMDB51 or UCF101 as a checked folder."""
+    from ssvideo_core.datasets.prepare import main as prepare_main
+
+    return prepare_main(argv, prog)
+
+
 def extract_flow(argv: Sequence[str], prog: str) -> int:
     """Videos to folders of frames that show optical flow."""
     from ssvideo_core.formats.convert_flow import flow_main
@@ -134,6 +142,7 @@ def import_features(argv: Sequence[str], prog: str) -> int:
 
 
 _COMMANDS: Mapping[str, Callable[[Sequence[str], str], int]] = {
+    "prepare": prepare,
     "check-data": check_data,
     "convert-data": convert_data,
     "extract-flow": extract_flow,

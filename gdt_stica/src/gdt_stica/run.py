@@ -138,7 +138,8 @@ def _state(config: MainGDT, folder: Path, process: Process) -> TrainingState:
     if newest is not None:
         saved = state.restore(newest)
         _check_processes(config, newest, saved.facts, process)
-        logger.info("going on from %s", newest)
+        if process.is_main:
+            logger.info("going on from %s", newest)
     return state
 
 
@@ -150,7 +151,7 @@ def _check_processes(
         raise ConfigError(
             f"{checkpoint} was trained with {facts['global_batch_size']} clips a step, now it "
             f"would be {wanted} ({process.world_size} processes of --batch_size "
-            f"{config.batch_size}). Start as many processes as before, or pass --resume_anyway"
+            f"{config.batch_size}). Start as many processes as before, or pass --resume-anyway"
         )
 
 

@@ -24,6 +24,8 @@ from ssvideo_core.weights.tensors import read_safetensors
 
 TORCH_MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
 MAX_SAFETENSORS_HEADER = 100_000_000
+ZIP_END = b"PK\x05\x06"  # begins the last record of a zip file, which says how many members it has
+MANY_MEMBERS = 0xFFFF  # or more
 NPY_HEADER = re.compile(  # exactly as numpy.save writes it
     rb"\{'descr': '(\|O|[<>|](?:b1|[iu][1248]|f[248]|c8|c16|[SU][1-9]\d{0,5}))', "
     rb"'fortran_order': (True|False), "
@@ -44,6 +46,14 @@ def read_weights(path: str | Path) -> Any:
 
     Raises WeightsError for an absent, damaged or truncated file, for one in another format, and
     for a pickle that names anything but what weights need; the message holds the name.
+
+    Damage, such as flipped bits: torch zip files and the safetensors files of this package have
+    checksums, so they are refused or read exactly right. Legacy torch files, pickles and .npy have
+    none. There it is certain that nothing runs, that the whole file was understood, that every
+    tensor lies inside its storage, and that storages and arrays have the size that their header
+    says; damage to the numbers leaves names, shapes and types right, damage to the header can
+    change names, shapes and types that still fit. `match_keys` finds those of a known network;
+    wrong numbers only the published sha256 finds.
     """
     path = Path(path)
     if not path.is_file():
@@ -59,7 +69,7 @@ def read_weights(path: str | Path) -> Any:
 
 def _read(data: mmap.mmap, path: Path) -> Any:
     if data[:4] == b"PK\x03\x04":
-        return _read_zip(path, len(data))
+        return _read_zip(path, data)
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= MAX_SAFETENSORS_HEADER:
         return read_safetensors(path)[0]
     if data[257:262] == b"ustar":
@@ -89,7 +99,7 @@ def _read_npy(data: mmap.mmap, path: Path) -> Any:
     length = int.from_bytes(data.read(2 if version == b"\x01\x00" else 4), "little")
     header = data.read(length)
     found = NPY_HEADER.fullmatch(header)
-    if not found:
+    if not found or version not in (b"\x01\x00", b"\x02\x00", b"\x03\x00"):
         raise WeightsError(f"{path}: the .npy header {header[:60]!r} is damaged or not plain")
     code, fortran, axes = (part.decode() for part in found.groups())
     if code == "|O":
@@ -120,12 +130,17 @@ def _read_legacy(data: mmap.mmap, path: Path) -> Any:
     return finish(machine, content)
 
 
-def _read_zip(path: Path, size: int) -> Any:
+def _read_zip(path: Path, data: mmap.mmap) -> Any:
     """A torch file since 1.6: data.pkl and one stored member for each storage."""
+    size = len(data)
     m = Guard(str(path), size)
     with zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
         root = _root(m, infos, size)
+        end = data.rfind(ZIP_END)
+        members = int.from_bytes(data[end + 10 : end + 12], "little")
+        if members not in (len(infos), MANY_MEMBERS):  # zipfile stops at the first odd length
+            m.refuse(f"{members} members, of which {len(infos)} are listed")
         content = {info.filename.removeprefix(root): archive.read(info) for info in infos}
     order = content.get("byteorder", b"little")
     if order not in (b"little", b"big"):
@@ -133,6 +148,8 @@ def _read_zip(path: Path, size: int) -> Any:
     source = io.BytesIO(content["data.pkl"])
     machine = PickleMachine(source, size=size, where=str(path), torch=True)
     value = machine.run()
+    if source.read(1):
+        m.refuse("bytes follow the end of the pickle in its data.pkl")
     for key, storage in machine.storages.items():
         if f"data/{key}" not in content:
             m.refuse(f"the member data/{key} is absent; get the file again")

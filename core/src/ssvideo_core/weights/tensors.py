@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ SAFETENSORS_DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
     "I16": "<i2", "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
 }  # fmt: skip
-CHECKSUM = "tensors_sha256"
+# Two, so that damage to the name of one does not pass for a file that never had any.
+CHECKSUM, METADATA_CHECKSUM = "tensors_sha256", "metadata_sha256"
+AGAIN = "get the file again"
 
 
 def select_tensors(
@@ -140,8 +143,8 @@ def write_safetensors(
 ) -> None:
     """Write tensors and text metadata to `path`, which appears complete or not at all.
 
-    A checksum of the tensors is added to the metadata; `read_safetensors` verifies it. Raises
-    WeightsError for a dtype without a place in the format.
+    Checksums of the tensors and of the metadata are added to the metadata; `read_safetensors`
+    verifies and removes them. Raises WeightsError for a dtype without a place in the format.
     """
     known = {np.dtype(code) for code in SAFETENSORS_DTYPES.values()}
     arrays = {}
@@ -150,15 +153,23 @@ def write_safetensors(
         if kind not in known:
             raise WeightsError(f"{path}: tensor '{name}' has type {kind}; it cannot be saved")
         arrays[name] = np.asarray(value, kind, order="C")
+    signed = {**metadata, CHECKSUM: fingerprint(arrays)}
+    signed[METADATA_CHECKSUM] = _checksum(signed)
     with replacing(Path(path)) as file:
-        file.write(save(arrays, {**metadata, CHECKSUM: fingerprint(arrays)}))
+        file.write(save(arrays, signed))
+
+
+def _checksum(metadata: Mapping[str, str]) -> str:
+    covered = {key: value for key, value in metadata.items() if key != METADATA_CHECKSUM}
+    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """The tensors (writable; bfloat16 as float32) and the metadata of a safetensors file.
 
-    Raises WeightsError when the file is absent, damaged, or fails the checksum that
-    `write_safetensors` stored.
+    Raises WeightsError when the file is absent, damaged, or fails a checksum that
+    `write_safetensors` stored. Files of other programs have none: in those only the header is
+    checked against the size of the file.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -173,7 +184,10 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[st
         flat = np.frombuffer(row["data"], SAFETENSORS_DTYPES[row["dtype"]])
         flat = widen_bfloat16(flat) if row["dtype"] == "BF16" else flat
         tensors[name] = flat.reshape(row["shape"])
-    stored = metadata.pop(CHECKSUM, None)
-    if stored is not None and stored != fingerprint(tensors):
-        raise WeightsError(f"{path}: its tensors do not match their checksum; get the file again")
-    return tensors, metadata
+    if CHECKSUM in metadata or METADATA_CHECKSUM in metadata:
+        if metadata.get(METADATA_CHECKSUM) != _checksum(metadata):
+            raise WeightsError(f"{path}: its metadata do not match their checksum; {AGAIN}")
+        if metadata.get(CHECKSUM) != fingerprint(tensors):
+            raise WeightsError(f"{path}: its tensors do not match their checksum; {AGAIN}")
+    kept = {k: v for k, v in metadata.items() if k not in (CHECKSUM, METADATA_CHECKSUM)}
+    return tensors, kept
