@@ -18,7 +18,7 @@ import simplejpeg
 from brave.architecture import Architecture
 from brave.checkpoints import convert, narrow_shapes, read_checkpoint
 from brave.encoders import load_narrow_backbone
-from brave.evaluate_video_embeddings import PROG, TEST_SHORT_SIDE, main
+from brave.evaluate_video_embeddings import PROG, main
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
@@ -28,7 +28,7 @@ from ssvideo_core.results import read_results
 from ssvideo_core.testing.fill import fill
 from ssvideo_core.testing.synthetic import CLASSES, render_video
 
-from brave import crops, evaluation
+from brave import evaluation
 
 WIDTH, FRAMES, STEP, SIZE, EPOCHS = 0.125, 4, 2, 32, 2
 NUM_VIDEOS = 16
@@ -298,7 +298,3 @@ def test_help_is_quick_and_the_original_line_is_read() -> None:
     )
     for words in (["--help"], original.split()):
         subprocess.run([sys.executable, "-c", code, *words], check=True, stdout=subprocess.PIPE)
-
-
-def test_the_largest_picture_is_that_of_the_crops() -> None:
-    assert TEST_SHORT_SIDE == crops.TEST_SHORT_SIDE

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from brave.architecture import Architecture
 from brave.checkpoints import Checkpoint, narrow_shapes
-from brave.evaluate_video_embeddings import EvaluateVideoEmbeddings
+from brave.config import EvaluateVideoEmbeddings
 from brave.evaluation import Evaluation, Features, Ranks
 from brave.evaluation_results import prepare, results
 from brave.method import METHOD

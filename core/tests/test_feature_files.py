@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from ssvideo_core.blocks import MEAN_OF_VIEWS, Block, Failure, block_span, num_blocks
 from ssvideo_core.errors import ConfigError, DataError, exit_code
-from ssvideo_core.feature_files import export_csv, export_npz, main, main_import, new_folder
+from ssvideo_core.feature_files import export_csv, export_npz, main, new_folder
 from ssvideo_core.feature_import import import_features
+from ssvideo_core.feature_import import main as main_import
 from ssvideo_core.feature_writer import FeatureWriter
 from ssvideo_core.features import FeatureSet, Row, clip_to_json, info_from_json
 from ssvideo_core.views import ClipSpec, Pixels, Spread

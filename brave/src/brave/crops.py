@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from ssvideo_core.randomness import generator
 
+from brave.config import TEST_SHORT_SIDE
 from brave.images import Frames, resize_min
 from brave.records import LabelledVideos
 from brave.sampling import (
@@ -30,7 +31,6 @@ from brave.sampling import (
     window_span,
 )
 
-TEST_SHORT_SIDE = 256
 TEMPORAL_CROPS, SPATIAL_CROPS = 10, 3
 _PADDED_TO = 64  # pixels; few shapes, so that the augmentations are compiled a few times only
 

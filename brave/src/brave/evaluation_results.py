@@ -7,7 +7,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ssvideo_core.config import to_json
@@ -22,12 +21,10 @@ from ssvideo_core.views import ClipSpec, Pixels, Steps
 from ssvideo_core.weights import fingerprint
 
 from brave.checkpoints import Checkpoint
-from brave.crops import SPATIAL_CROPS, TEMPORAL_CROPS, TEST_SHORT_SIDE
+from brave.config import TEST_SHORT_SIDE, EvaluateVideoEmbeddings
+from brave.crops import SPATIAL_CROPS, TEMPORAL_CROPS
 from brave.evaluation import Evaluation
 from brave.method import METHOD
-
-if TYPE_CHECKING:
-    from brave.evaluate_video_embeddings import EvaluateVideoEmbeddings
 
 _LOG = logging.getLogger(__name__)
 

@@ -136,9 +136,9 @@ def export(argv: Sequence[str], prog: str) -> int:
 
 def import_features(argv: Sequence[str], prog: str) -> int:
     """Features that other tools made."""
-    from ssvideo_core.feature_files import main_import
+    from ssvideo_core.feature_import import main as import_main
 
-    return main_import(argv, prog)
+    return import_main(argv, prog)
 
 
 _COMMANDS: Mapping[str, Callable[[Sequence[str], str], int]] = {

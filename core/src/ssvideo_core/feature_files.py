@@ -34,10 +34,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssvideo_core import config as configs
-from ssvideo_core.commands import read_grid
 from ssvideo_core.config import option
 from ssvideo_core.errors import EXIT_OK, ConfigError, DataError
-from ssvideo_core.features import KINDS, FeatureSet, open_features
+from ssvideo_core.features import FeatureSet, open_features
 from ssvideo_core.files import replacing, write_text
 
 TEXTS = ("video_id", "label", "group")
@@ -53,31 +52,6 @@ class Export:
     format: str = option("npz", help="which files", choices=FORMATS)
 
 
-@dataclass(frozen=True)
-class ImportFeatures:
-    """Features that another tool made, as a folder like those of `extract`.
-
-    Sources are FILE.npz with the arrays values and video_id (optional: label, group, view), or
-    FILE.csv with the columns video_id, 0, 1, … (optional: label, group, view), or folders of such
-    tables; several together are one set.
-    """
-
-    source: tuple[Path, ...] = option(help="what to read", metavar="FILE")
-    out: Path = option(help="new folder for the features", operational=True)
-    method: str = option(help="name of the method in tables")
-    weights: str = option(help="name of the weights in tables")
-    backbone: str = option("", help="name of the network in tables")
-    modality: str = option("rgb", help="what was seen", choices=("rgb", "flow", "sound"))
-    kind: str = option("features", help="what the numbers are", choices=KINDS)
-    views: tuple[int, int] = option(
-        (1, 1),
-        help="clips x crops that were seen of a video",
-        read=read_grid,
-        metavar="TxS",
-        shown="1x1",
-    )
-
-
 def main(argv: Sequence[str], prog: str) -> int:
     """`export`: features as files of other tools."""
     config = configs.parse(Export, argv, prog=prog)
@@ -88,19 +62,6 @@ def main(argv: Sequence[str], prog: str) -> int:
     rows = write(features, config.out)
     left_out = f", {len(features.failed)} videos without features" if features.failed else ""
     print(f"{config.out}: {rows} rows of {features.info.feature_size} numbers{left_out}")
-    return EXIT_OK
-
-
-def main_import(argv: Sequence[str], prog: str) -> int:
-    """`import-features`: features that another tool made."""
-    config = configs.parse(ImportFeatures, argv, prog=prog)
-    from ssvideo_core.feature_import import import_features
-
-    options = dict(vars(config))
-    features = import_features(options.pop("source"), options.pop("out"), **options)
-    labels = len(set(features.labels) - {None})
-    size = features.info.feature_size
-    print(f"{config.out}: {features.info.videos} videos, {size} numbers of each, {labels} labels")
     return EXIT_OK
 
 

@@ -17,12 +17,51 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssvideo_core import config as configs
 from ssvideo_core.blocks import MEAN_OF_VIEWS, Block, block_span, num_blocks
-from ssvideo_core.errors import ConfigError, DataError
+from ssvideo_core.commands import read_grid
+from ssvideo_core.config import option
+from ssvideo_core.errors import EXIT_OK, ConfigError, DataError
 from ssvideo_core.feature_files import TEXTS, inside, new_folder
 from ssvideo_core.feature_writer import FeatureWriter
 from ssvideo_core.features import KINDS, FeatureSet, Row, clip_to_json, open_features
 from ssvideo_core.views import ClipSpec, Samples, Steps
+
+
+@dataclass(frozen=True)
+class ImportFeatures:
+    """Features that another tool made, as a folder like those of `extract`.
+
+    Sources are FILE.npz with the arrays values and video_id (optional: label, group, view), or
+    FILE.csv with the columns video_id, 0, 1, … (optional: label, group, view), or folders of such
+    tables; several together are one set.
+    """
+
+    source: tuple[Path, ...] = option(help="what to read", metavar="FILE")
+    out: Path = option(help="new folder for the features", operational=True)
+    method: str = option(help="name of the method in tables")
+    weights: str = option(help="name of the weights in tables")
+    backbone: str = option("", help="name of the network in tables")
+    modality: str = option("rgb", help="what was seen", choices=("rgb", "flow", "sound"))
+    kind: str = option("features", help="what the numbers are", choices=KINDS)
+    views: tuple[int, int] = option(
+        (1, 1),
+        help="clips x crops that were seen of a video",
+        read=read_grid,
+        metavar="TxS",
+        shown="1x1",
+    )
+
+
+def main(argv: Sequence[str], prog: str) -> int:
+    """`import-features`: features that another tool made."""
+    config = configs.parse(ImportFeatures, argv, prog=prog)
+    options = dict(vars(config))
+    features = import_features(options.pop("source"), options.pop("out"), **options)
+    labels = len(set(features.labels) - {None})
+    size = features.info.feature_size
+    print(f"{config.out}: {features.info.videos} videos, {size} numbers of each, {labels} labels")
+    return EXIT_OK
 
 
 def import_features(
