@@ -40,9 +40,19 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.fixture(autouse=True)
+def others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that other tests of the session keep are no workers of this one."""
+    monkeypatch.setattr(sys.modules[__name__], "OTHERS", frozenset(psutil.Process().children()))
+
+
+OTHERS: frozenset[psutil.Process] = frozenset()
+
+
 def children() -> list[psutil.Process]:
     """The workers; multiprocessing's own helper stays."""
-    alive = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+    mine = set(psutil.Process().children()) - OTHERS
+    alive = [process for process in mine if process.status() != psutil.STATUS_ZOMBIE]
     return [process for process in alive if "spawn_main" in " ".join(process.cmdline())]
 
 
