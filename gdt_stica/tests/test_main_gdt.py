@@ -25,7 +25,6 @@ from ssvideo_core.testing.battery import (
     check_workers,
     torchrun,
 )
-from ssvideo_core.testing.processes import run_command
 from ssvideo_core.testing.synthetic import write_dataset
 from ssvideo_core.views import Samples, Spread
 
@@ -199,15 +198,6 @@ def test_other_settings_do_not_mix(data: Path, runs: Path, capsys) -> None:
 def test_no_root_names_the_flag(capsys, tmp_path: Path) -> None:
     assert main([*TINY, "--output_dir", str(tmp_path)]) == 2
     assert "--root_dir" in capsys.readouterr().err
-
-
-def test_an_error_of_one_process_is_said_by_all(data: Path, tmp_path: Path) -> None:
-    command = Command(data, "--root_dir", str(tmp_path / "nowhere"))
-    code, printed = run_command(torchrun(command(tmp_path / "run"), 2), timeout_s=300)
-    assert code != 0
-    assert f"{tmp_path / 'nowhere'} does not exist" in printed
-    assert "rank 0: " in printed
-    assert "closed by peer" not in printed
 
 
 def test_a_signal_before_the_first_step(data: Path, tmp_path: Path, monkeypatch) -> None:
