@@ -178,7 +178,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[st
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a whole safetensors file ({error})") from error
     tensors = {}
-    for name, row in rows:
+    for name, row in sorted(rows, key=lambda item: str(item[0])):  # the library gives no order
         if row["dtype"] not in SAFETENSORS_DTYPES:
             raise WeightsError(f"{path}: tensor '{name}' has the unsupported type {row['dtype']}")
         flat = np.frombuffer(row["data"], SAFETENSORS_DTYPES[row["dtype"]])
