@@ -26,6 +26,7 @@ from ssvideo_core.views import ClipSpec
 from ssvideo_core.weights import (
     Record,
     fingerprint,
+    json_entry,
     locate,
     match_keys,
     read_safetensors,
@@ -154,11 +155,11 @@ def read_checkpoint(
     collections = _split(tensors)
     known = {
         **(published.architecture if published else {}),
-        **_json_entry(path, metadata, "architecture"),
+        **json_entry(path, metadata, "architecture"),
         **detect(collections["params"], path),
         **(options or {}),
     }
-    stored = _json_entry(path, metadata, "clip")
+    stored = json_entry(path, metadata, "clip")
     try:
         clips = {modality: clip_from_json(record) for modality, record in stored.items()}
     except (KeyError, TypeError) as error:
@@ -172,7 +173,7 @@ def _read(path: Path) -> tuple[Tensors, dict[str, Any], Mapping[str, str]]:
     """Tensors as "params/…" and "state/…", config, metadata."""
     if path.suffix == ".safetensors":
         tensors, metadata = read_safetensors(path)
-        return tensors, _json_entry(path, metadata, "config"), metadata
+        return tensors, json_entry(path, metadata, "config"), metadata
     tree = read_weights(path)
     missing = [c for c in COLLECTIONS if not (isinstance(tree, Mapping) and c in tree)]
     if missing:
@@ -206,16 +207,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Record):
         return _fields(value)
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
-
-
-def _json_entry(path: Path, metadata: Mapping[str, str], name: str) -> dict[str, Any]:
-    try:
-        entry = json.loads(metadata.get(name, "{}"))
-    except json.JSONDecodeError as error:
-        raise WeightsError(f"{path}: its metadata '{name}' is not JSON ({error})") from None
-    if not isinstance(entry, dict):
-        raise WeightsError(f"{path}: its metadata '{name}' is {entry!r}, expected an object")
-    return entry
 
 
 def detect(params: Tensors, path: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -16,6 +15,7 @@ from typing import Any
 
 from ssvideo_core.checkpoint_tree import Tree, restore
 from ssvideo_core.errors import DataError, WeightsError
+from ssvideo_core.files import sha256
 from ssvideo_core.weights.tensors import read_safetensors
 
 _LOG = logging.getLogger(__name__)
@@ -116,12 +116,6 @@ def is_complete(folder: Path) -> bool:
     except DataError:
         return False
     return True
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _files(folder: Path) -> dict[str, str]:

@@ -30,11 +30,10 @@ from ssvideo_core.checkpoint_files import (
     locate_checkpoint,
     newest_checkpoint,
     newest_first,
-    sha256,
 )
 from ssvideo_core.checkpoint_tree import Tree, flatten
 from ssvideo_core.errors import ConfigError, DataError
-from ssvideo_core.files import write_text
+from ssvideo_core.files import sha256, write_text
 from ssvideo_core.weights.tensors import write_safetensors
 
 __all__ = [

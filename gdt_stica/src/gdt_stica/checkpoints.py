@@ -26,6 +26,7 @@ from ssvideo_core.views import ClipSpec, Modality
 from ssvideo_core.weights import (
     Record,
     fingerprint,
+    json_entry,
     locate,
     match_keys,
     read_safetensors,
@@ -140,7 +141,7 @@ def read_checkpoint(
     """
     path, published = locate(weights, METHOD.weights, method=METHOD.name, download=download)
     tensors, flags, metadata = _read(path)
-    stored = {name: _json_entry(path, metadata, name) for name in ("architecture", "clip")}
+    stored = {name: json_entry(path, metadata, name) for name in ("architecture", "clip")}
     known = {
         **(published.architecture if published else {}),
         **_telling(flags),
@@ -177,16 +178,6 @@ def _telling(flags: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(flags.get("aud_spec_type"), int):
         found["aud_spec_type"] = 1 if flags["aud_spec_type"] == 1 else 2
     return found
-
-
-def _json_entry(path: Path, metadata: Mapping[str, str], name: str) -> dict[str, Any]:
-    try:
-        entry = json.loads(metadata.get(name, "{}"))
-    except json.JSONDecodeError as error:
-        raise WeightsError(f"{path}: its metadata '{name}' is not JSON ({error})") from None
-    if not isinstance(entry, dict):
-        raise WeightsError(f"{path}: its metadata '{name}' is {entry!r}, expected an object")
-    return entry
 
 
 def detect(tensors: Tensors, path: Path) -> dict[str, Any]:

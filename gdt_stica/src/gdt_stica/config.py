@@ -256,13 +256,6 @@ class MainGDT:
         return len(sizes) == 2 and self.train_crop_size <= sizes[0] <= sizes[1]
 
     @property
-    def short_side_range(self) -> tuple[int, int]:
-        """Pixels between which the shorter side is drawn."""
-        if self.short_side:
-            return self.short_side[0], self.short_side[1]
-        return (128, 160) if self.train_crop_size in (112, 128) else (256, 320)
-
-    @property
     def network_precision(self) -> str:
         """float32 unless --precision or --apex say otherwise."""
         if self.precision is not None:

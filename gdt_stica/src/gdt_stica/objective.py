@@ -30,9 +30,10 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from ssvideo_core.errors import ConfigError
 from ssvideo_torch.start import Process
 from torch import Tensor
+
+from gdt_stica.choices import check_choice
 
 V1, R1, V2, R2 = COPIES = range(4)
 
@@ -151,8 +152,8 @@ def plan_terms(hypothesis: int, *, negatives: str = "released") -> tuple[tuple[T
     some of them twice in hypotheses 3, 5 and 7 to 9. "unique": the same lists, every copy at most
     once. Raises ConfigError for other values.
     """
-    _check_choice("hypothesis", hypothesis, tuple(HYPOTHESES))
-    _check_choice("negatives", negatives, ("released", "unique"))
+    check_choice(f"hypothesis {hypothesis!r}", hypothesis, tuple(HYPOTHESES))
+    check_choice(f"negatives {negatives!r}", negatives, ("released", "unique"))
     remote = {copy: [copy] for copy in COPIES}
     plan = []
     for pair in HYPOTHESES[hypothesis].pair_losses:
@@ -238,11 +239,6 @@ def gather_copies(
     remote = others.transpose(0, 1).flatten(1, 2)  # (2·copies, M, D)
     remote_v, remote_a = remote[: len(copies)], remote[len(copies) :]
     return dict(zip(copies, remote_v, strict=True)), dict(zip(copies, remote_a, strict=True))
-
-
-def _check_choice(name: str, found: object, choices: tuple[object, ...]) -> None:
-    if found not in choices:
-        raise ConfigError(f"{name} {found!r}: expected one of {', '.join(map(str, choices))}")
 
 
 def _check_features(copies: tuple[int, ...] | list[int], v: Copies, a: Copies, what: str) -> None:

@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 
 import torch
-from ssvideo_core.errors import ConfigError
 from torch import nn
+
+from gdt_stica.choices import check_choice
 
 KINDS = ("multi_step", "cosine")
 SCHEDULES = ("released", "exact")
@@ -57,9 +58,9 @@ def epoch_rate(
     "released": at rate 0, an epoch in which nothing but the batch norms learns. "nonzero": at the
     first of warmup_epochs + 1 equal steps. Raises ConfigError for unknown choices.
     """
-    _check_choice("kind", kind, KINDS)
-    _check_choice("schedule", schedule, SCHEDULES)
-    _check_choice("warm_up", warm_up, WARM_UPS)
+    check_choice(f"kind '{kind}'", kind, KINDS)
+    check_choice(f"schedule '{schedule}'", schedule, SCHEDULES)
+    check_choice(f"warm_up '{warm_up}'", warm_up, WARM_UPS)
     if epoch <= warmup_epochs and warmup_epochs > 0:
         return base_rate * _warm_up_factor(epoch, warmup_epochs, multiplier, warm_up)
     late = 1 if schedule == "released" and warmup_epochs > 0 else 0
@@ -76,8 +77,3 @@ def _warm_up_factor(epoch: int, warmup_epochs: int, multiplier: float, warm_up: 
     if warm_up == "released":
         return epoch / warmup_epochs
     return (epoch + 1) / (warmup_epochs + 1)
-
-
-def _check_choice(name: str, found: str, choices: Sequence[str]) -> None:
-    if found not in choices:
-        raise ConfigError(f"{name} '{found}': expected one of {', '.join(choices)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ssvideo_core.errors import ConfigError
+from gdt_stica.choices import check_choice
 
 FIDELITIES = ("default", "released", "fixed")
 
@@ -84,14 +84,14 @@ def resolve(fidelity: str, overrides: Mapping[str, str | None]) -> dict[str, str
     fidelity: one of `FIDELITIES`. overrides: quirk to the value that an option gives it; None where
     it was not given. Raises ConfigError for a fidelity, a quirk or a value that does not exist.
     """
-    _check_choice("--fidelity", fidelity, FIDELITIES)
+    check_choice(f"--fidelity {fidelity}", fidelity, FIDELITIES)
     for name in overrides:
-        _check_choice("quirk", name, tuple(quirk.name for quirk in QUIRKS))
+        check_choice(f"quirk {name}", name, tuple(quirk.name for quirk in QUIRKS))
     values = {}
     for quirk in QUIRKS:
         given = overrides.get(quirk.name)
         if given is not None:
-            _check_choice(f"--{quirk.name}", given, (quirk.released, quirk.fixed))
+            check_choice(f"--{quirk.name} {given}", given, (quirk.released, quirk.fixed))
         values[quirk.name] = quirk.value(fidelity) if given is None else given
     return values
 
@@ -103,8 +103,3 @@ def markdown_table() -> str:
         values = (f"`{value}`" for value in (quirk.released, quirk.fixed, quirk.default))
         lines.append(f"| {' | '.join((f'`{quirk.name}`', *values, quirk.why))} |")
     return "\n".join(lines) + "\n"
-
-
-def _check_choice(name: str, found: str, choices: tuple[str, ...]) -> None:
-    if found not in choices:
-        raise ConfigError(f"{name} {found}: expected one of {', '.join(choices)}")

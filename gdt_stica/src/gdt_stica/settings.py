@@ -67,7 +67,7 @@ def sampler_of(config: MainGDT, quirks: Mapping[str, str]) -> GDTSampler:
         target_fps=config.target_fps,
         sample_rate=config.sample_rate,
         crop_size=config.train_crop_size,
-        short_side=config.short_side_range,
+        short_side=(config.short_side[0], config.short_side[1]) if config.short_side else None,
         num_sec=config.num_sec,
         sound_rate_hz=config.aud_sample_rate,
         temporal_jitter=config.use_temporal_jittering,

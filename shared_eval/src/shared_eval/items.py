@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import re
 import shlex
 import shutil
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssvideo_core.errors import ConfigError
+from ssvideo_core.files import sha256
 
 RANDOM, UNTRAINED = "random", "untrained"
 OWN_FLAGS = (
@@ -89,8 +89,7 @@ def _read_item(text: str) -> Item:
     name = UNTRAINED if path.name.startswith("encoder-untrained") else path.stem
     content = ""
     if path.is_file():
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        content = sha256(path)
     return Item(method, str(path.resolve()), match["label"] or name, content)
 
 

@@ -11,6 +11,7 @@ from ssvideo_core.weights.readers import read_weights
 from ssvideo_core.weights.tensors import (
     KeyReport,
     fingerprint,
+    json_entry,
     match_keys,
     read_safetensors,
     select_tensors,
@@ -18,6 +19,6 @@ from ssvideo_core.weights.tensors import (
 )
 
 __all__ = [
-    "KeyReport", "Record", "fingerprint", "locate", "match_keys", "read_safetensors",
+    "KeyReport", "Record", "fingerprint", "json_entry", "locate", "match_keys", "read_safetensors",
     "read_weights", "select_tensors", "weights_folder", "write_safetensors",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ssvideo_core.errors import WeightsError
-from ssvideo_core.files import replacing
+from ssvideo_core.files import replacing, sha256
 from ssvideo_core.methods import PublishedWeights
 
 WEIGHTS_VARIABLE = "SSVIDEO_WEIGHTS"
@@ -54,7 +54,7 @@ def locate(
                 f"({known}). Put the file at {path}, or add --download"
             )
         _download(record, path, open_address)
-    elif record.sha256 and (found := _sha256(path)) != record.sha256:
+    elif record.sha256 and (found := sha256(path)) != record.sha256:
         raise WeightsError(
             f"{path}: sha256 is {found}, the published file's is {record.sha256}; "
             f"delete it and get it again from {record.address}"
@@ -70,11 +70,6 @@ def _own_file(weights: str, published: Sequence[PublishedWeights]) -> Path:
         return path
     names = ", ".join(record.name for record in published) or "none"
     raise WeightsError(f"'{weights}' is {what} and no published name; published names: {names}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_address(address: str) -> None:

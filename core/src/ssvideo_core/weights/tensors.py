@@ -191,3 +191,14 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[st
             raise WeightsError(f"{path}: its tensors do not match their checksum; {AGAIN}")
     kept = {k: v for k, v in metadata.items() if k not in (CHECKSUM, METADATA_CHECKSUM)}
     return tensors, kept
+
+
+def json_entry(path: Path, metadata: Mapping[str, str], name: str) -> dict[str, Any]:
+    """An object that the metadata of a file hold as JSON; empty if absent. Raises WeightsError."""
+    try:
+        entry = json.loads(metadata.get(name, "{}"))
+    except json.JSONDecodeError as error:
+        raise WeightsError(f"{path}: its metadata '{name}' is not JSON ({error})") from None
+    if not isinstance(entry, dict):
+        raise WeightsError(f"{path}: its metadata '{name}' is {entry!r}, expected an object")
+    return entry
