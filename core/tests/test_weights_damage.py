@@ -197,14 +197,23 @@ def test_damaged_numbers_leave_names_shapes_and_types(container: str, tmp_path: 
     assert read > DAMAGES / 10
 
 
-@pytest.mark.parametrize("key", [CHECKSUM, METADATA_CHECKSUM])
-def test_a_damaged_name_of_a_checksum_does_not_switch_it_off(key: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mark", [CHECKSUM, METADATA_CHECKSUM, '_sha256"', '"sha256:'])
+def test_damaged_marks_of_checksums_do_not_switch_them_off(mark: str, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     write_safetensors(path, arrays(), METADATA)
     content = path.read_bytes()
-    path.write_bytes(content.replace(key.encode(), key.encode().upper()))
+    path.write_bytes(content.replace(mark.encode(), mark.encode().upper()))
     with pytest.raises(WeightsError, match="do not match their checksum; get the file again"):
         read_safetensors(path)
+
+
+def test_equal_tensors_make_equal_safetensors(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.safetensors" for number in range(5)]
+    many = {f"name {number}": str(number) for number in range(20)}
+    for file in files:
+        write_safetensors(file, arrays(), many)
+    assert len({file.read_bytes() for file in files}) == 1
+    assert read_safetensors(files[0])[1] == many
 
 
 def test_damaged_metadata_are_refused(tmp_path: Path) -> None:

@@ -25,8 +25,10 @@ SAFETENSORS_DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
     "I16": "<i2", "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
 }  # fmt: skip
-# Two, so that damage to the name of one does not pass for a file that never had any.
-CHECKSUM, METADATA_CHECKSUM = "tensors_sha256", "metadata_sha256"
+# Their names and values are marked, four times in all: damage to some of the marks does not pass
+# for a file that never had checksums.
+MARK = "sha256"
+CHECKSUM, METADATA_CHECKSUM = f"tensors_{MARK}", f"metadata_{MARK}"
 AGAIN = "get the file again"
 
 
@@ -143,7 +145,7 @@ def write_safetensors(
 ) -> None:
     """Write tensors and text metadata to `path`, which appears complete or not at all.
 
-    Checksums of the tensors and of the metadata are added to the metadata; `read_safetensors`
+    The same tensors and metadata make the same bytes. Checksums of the tensors and of the metadata are added to the metadata; `read_safetensors`
     verifies and removes them. Raises WeightsError for a dtype without a place in the format.
     """
     known = {np.dtype(code) for code in SAFETENSORS_DTYPES.values()}
@@ -153,15 +155,29 @@ def write_safetensors(
         if kind not in known:
             raise WeightsError(f"{path}: tensor '{name}' has type {kind}; it cannot be saved")
         arrays[name] = np.asarray(value, kind, order="C")
-    signed = {**metadata, CHECKSUM: fingerprint(arrays)}
+    signed = {**metadata, CHECKSUM: f"{MARK}:{fingerprint(arrays)}"}
     signed[METADATA_CHECKSUM] = _checksum(signed)
+    content = memoryview(save(arrays, signed))
+    numbers_start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(bytes(content[8:numbers_start]))
+    # The library gives metadata in any order.
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
     with replacing(Path(path)) as file:
-        file.write(save(arrays, signed))
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(content[numbers_start:])
 
 
 def _checksum(metadata: Mapping[str, str]) -> str:
     covered = {key: value for key, value in metadata.items() if key != METADATA_CHECKSUM}
-    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
+    return f"{MARK}:{digest}"
+
+
+def _is_signed(metadata: Mapping[str, str]) -> bool:
+    names = metadata.keys() & {CHECKSUM, METADATA_CHECKSUM}
+    return bool(names) or any(value.startswith(f"{MARK}:") for value in metadata.values())
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
@@ -184,10 +200,10 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[st
         flat = np.frombuffer(row["data"], SAFETENSORS_DTYPES[row["dtype"]])
         flat = widen_bfloat16(flat) if row["dtype"] == "BF16" else flat
         tensors[name] = flat.reshape(row["shape"])
-    if CHECKSUM in metadata or METADATA_CHECKSUM in metadata:
+    if _is_signed(metadata):
         if metadata.get(METADATA_CHECKSUM) != _checksum(metadata):
             raise WeightsError(f"{path}: its metadata do not match their checksum; {AGAIN}")
-        if metadata.get(CHECKSUM) != fingerprint(tensors):
+        if metadata.get(CHECKSUM) != f"{MARK}:{fingerprint(tensors)}":
             raise WeightsError(f"{path}: its tensors do not match their checksum; {AGAIN}")
     kept = {k: v for k, v in metadata.items() if k not in (CHECKSUM, METADATA_CHECKSUM)}
     return tensors, kept
