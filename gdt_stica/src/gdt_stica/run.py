@@ -1,4 +1,4 @@
-"""One training run of GDT from its configuration: data, state, the loop, what lies in the folder.
+"""One training run of GDT from its configuration: data, state, steps, what lies in the folder.
 
 RUN/config.json, command.txt, environment.json      what made this
 RUN/encoder-untrained.safetensors                   before the first step
@@ -9,30 +9,26 @@ RUN/encoder.safetensors                             after the last step
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from ssvideo_core.batches import BadVideos, Position, SampleLoader, batches, steps_per_epoch
-from ssvideo_core.checkpoints import newest_checkpoint
-from ssvideo_core.errors import EXIT_OK, EXIT_REQUEUE, ConfigError
-from ssvideo_core.files import write_text
-from ssvideo_core.interruption import Interruption, ending_at_once, requeue
-from ssvideo_core.metrics import MetricsLog, TrainingProgress
-from ssvideo_core.runs import run_folder, start_run
-from ssvideo_torch.checkpoint import save
-from ssvideo_torch.loader import DeviceBatches, to_device_ahead
-from ssvideo_torch.start import Process, start
+from ssvideo_core.batches import SampleLoader, steps_per_epoch
+from ssvideo_core.errors import EXIT_OK, ConfigError
+from ssvideo_core.interruption import Interruption, ending_at_once
+from ssvideo_core.runs import run_folder
+from ssvideo_torch.loader import TorchBatch
+from ssvideo_torch.start import Process
+from ssvideo_torch.training_run import RunSettings, run_training
+from torch import Tensor
 
 from gdt_stica.checkpoints import export
-from gdt_stica.config import MainGDT, ignored_flags
+from gdt_stica.config import MainGDT
 from gdt_stica.data import TrainingVideos, find_videos
+from gdt_stica.launch import first_then_others, record_run, start_processes
 from gdt_stica.model import AudioVisualGDT, build
 from gdt_stica.sampling import GDTSampler
 from gdt_stica.settings import (
@@ -46,7 +42,6 @@ from gdt_stica.settings import (
 from gdt_stica.training import TrainingState, make_state, train_step
 
 logger = logging.getLogger(__name__)
-KEPT_EPOCHS = 10  # the checkpoint of every tenth epoch stays, as in the original
 
 
 def run_gdt(config: MainGDT, command: Sequence[str]) -> int:
@@ -57,69 +52,63 @@ def run_gdt(config: MainGDT, command: Sequence[str]) -> int:
     """
     folder = config.output_dir or run_folder(Path("runs"), "main_gdt", config)
     quirks_of(config)
-    with ending_at_once(), _start(config) as process:
-        videos = _find_videos(config, process)
+    with ending_at_once(), start_processes(config) as process:
+        videos = first_then_others(process, lambda: _find_videos(config))
         _check_batch(config, process, videos)
-        process.together(lambda: _record(config, folder, command, videos, process))
-        state = _state(config, folder, process)
+        record_run(process, folder, config, command, excluded=videos.excluded, notes=[str(videos)])
+        trainer = make_trainer(config, folder, process)
         with Interruption() as interruption:
-            return _train(config, folder, process, videos, state, interruption)
+            code = run_training(
+                trainer,
+                SampleLoader(
+                    videos.source, trainer.sampler, seed=config.seed, indices=videos.indices
+                ),
+                num_samples=len(videos.indices),
+                settings=_run_settings(config, folder),
+                process=process,
+                interruption=interruption,
+            )
+        if code == EXIT_OK and process.is_main:
+            _export(folder / "encoder.safetensors", trainer.state.network, config)
+            logger.info("encoders: %s", folder / "encoder.safetensors")
+        return code
 
 
-def _start(config: MainGDT) -> AbstractContextManager[Process]:
-    launched = "RANK" in os.environ or "SLURM_PROCID" in os.environ
-    return start(
-        config.device,
-        dist_url=config.dist_url,
-        local_rank=config.local_rank,
-        rank=config.rank,
-        world_size=None if launched and config.rank is None else config.world_size,
-    )
+@dataclass(frozen=True)
+class GDTTrainer:
+    """GDT's steps in `ssvideo_torch.training_run`."""
 
+    config: MainGDT
+    quirks: Mapping[str, str]
+    sampler: GDTSampler
+    state: TrainingState
+    process: Process
 
-def _find_videos(config: MainGDT, process: Process) -> TrainingVideos:
-    """The first process opens every video; the others find the facts in the index."""
+    def parts(self) -> dict[str, Any]:
+        return self.state.parts()
 
-    def find() -> TrainingVideos:
-        return find_videos(
-            config.root_dir, num_data_samples=config.num_data_samples, workers=config.workers
+    def step(self, batch: TorchBatch, *, step: int, epoch: int) -> dict[str, Tensor | float]:
+        rate = rate_of(self.config, self.quirks, epoch, self.process.world_size)
+        loss = train_step(
+            self.state,
+            copies_of(batch, self.config, self.quirks, self.sampler),
+            self.process,
+            step=step,
+            rate=rate,
+            hypothesis=self.config.hypothesis,
+            temperature=self.config.nce_t,
+            negatives=self.quirks["negatives"],
+            precision=self.config.network_precision,
+            seed=self.config.seed,
         )
+        return {"loss": loss, "lr": rate}
 
-    first = process.together(lambda: find() if process.is_main else None)
-    others = process.together(lambda: None if process.is_main else find())
-    videos = first or others
-    assert videos is not None, "every process has its turn"
-    return videos
+    def end_epoch(self, epoch: int) -> None:
+        """Nothing: the rate is a function of the epoch."""
 
 
-def _check_batch(config: MainGDT, process: Process, videos: TrainingVideos) -> None:
-    clips = config.batch_size * (process.world_size if config.sync_bn else 1)
-    if clips < 2:
-        raise ConfigError("--batch_size 1: batch norms need two clips; give more, or processes")
-    steps_per_epoch(len(videos.indices), config.batch_size * process.world_size)
-
-
-def _record(
-    config: MainGDT,
-    folder: Path,
-    command: Sequence[str],
-    videos: TrainingVideos,
-    process: Process,
-) -> None:
-    if not process.is_main:
-        return
-    logger.info("run: %s", folder)
-    start_run(folder, config, command, resume_anyway=config.resume_anyway)
-    if ignored := ignored_flags(config):
-        logger.info("without effect (see --help): %s", " ".join(ignored))
-    logger.info("%s", videos)
-    rows = io.StringIO()
-    csv.writer(rows).writerows([("video", "reason"), *videos.excluded.items()])
-    write_text(folder / "left-out.csv", rows.getvalue())
-
-
-def _state(config: MainGDT, folder: Path, process: Process) -> TrainingState:
-    """A new network, or what the newest checkpoint holds."""
+def make_trainer(config: MainGDT, folder: Path, process: Process) -> GDTTrainer:
+    """A new network, exported as untrained if it is the first of its run."""
     torch.manual_seed(config.seed)
     network = build(architecture_of(config), dropout=config.head_dropout)
     assert isinstance(network, AudioVisualGDT)
@@ -134,128 +123,36 @@ def _state(config: MainGDT, folder: Path, process: Process) -> TrainingState:
         sync_bn=config.sync_bn,
         precision=config.network_precision,
     )
-    newest = newest_checkpoint(folder / "checkpoints")
-    if newest is not None:
-        saved = state.restore(newest)
-        _check_processes(config, newest, saved.facts, process)
-        if process.is_main:
-            logger.info("going on from %s", newest)
-    return state
+    quirks = quirks_of(config)
+    return GDTTrainer(config, quirks, sampler_of(config, quirks), state, process)
 
 
-def _check_processes(
-    config: MainGDT, checkpoint: Path, facts: Mapping[str, Any], process: Process
-) -> None:
-    wanted = config.batch_size * process.world_size
-    if facts["global_batch_size"] != wanted and not config.resume_anyway:
-        raise ConfigError(
-            f"{checkpoint} was trained with {facts['global_batch_size']} clips a step, now it "
-            f"would be {wanted} ({process.world_size} processes of --batch_size "
-            f"{config.batch_size}). Start as many processes as before, or pass --resume-anyway"
-        )
+def _find_videos(config: MainGDT) -> TrainingVideos:
+    return find_videos(
+        config.root_dir, num_data_samples=config.num_data_samples, workers=config.workers
+    )
+
+
+def _check_batch(config: MainGDT, process: Process, videos: TrainingVideos) -> None:
+    clips = config.batch_size * (process.world_size if config.sync_bn else 1)
+    if clips < 2:
+        raise ConfigError("--batch_size 1: batch norms need two clips; give more, or processes")
+    steps_per_epoch(len(videos.indices), config.batch_size * process.world_size)
+
+
+def _run_settings(config: MainGDT, folder: Path) -> RunSettings:
+    return RunSettings(
+        folder=folder,
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        seed=config.seed,
+        workers=config.workers,
+        print_freq=config.print_freq,
+        checkpoint_steps=config.checkpoint_steps,
+        resume_anyway=config.resume_anyway,
+    )
 
 
 def _export(path: Path, network: AudioVisualGDT, config: MainGDT) -> None:
     tensors = {name: t.detach().cpu().numpy() for name, t in network.state_dict().items()}
     export(path, tensors, architecture_of(config), clips_of(config))
-
-
-def _train(
-    config: MainGDT,
-    folder: Path,
-    process: Process,
-    videos: TrainingVideos,
-    state: TrainingState,
-    interruption: Interruption,
-) -> int:
-    """The loop over all steps that are left; returns the exit code."""
-    quirks = quirks_of(config)
-    sampler = sampler_of(config, quirks)
-    made = _batches(config, process, videos, sampler, state.position)
-    global_batch_size = config.batch_size * process.world_size
-    steps = config.epochs * steps_per_epoch(len(videos.indices), global_batch_size)
-    bad = BadVideos(folder / "bad-videos.jsonl", len(videos.indices))
-    progress = TrainingProgress(steps, step=state.step, enabled=process.is_main)
-    with closing(made), MetricsLog(folder, step=state.step, enabled=process.is_main) as metrics:
-        for position, batch in progress.watch(made):
-            bad.add(batch.replaced)
-            ended = position.samples_used == 0
-            rate = rate_of(config, quirks, position.epoch - ended, process.world_size)
-            loss = train_step(
-                state,
-                copies_of(batch, config, quirks, sampler),
-                process,
-                rate=rate,
-                hypothesis=config.hypothesis,
-                temperature=config.nce_t,
-                negatives=quirks["negatives"],
-                precision=config.network_precision,
-                seed=config.seed,
-            )
-            state.position = position
-            values = None
-            if _due(state.step, config.print_freq) or state.step == steps:
-                values = {"loss": float(process.gather(loss).mean()), "lr": rate}
-                metrics.write(state.step, values)
-            progress.advance(values)
-            stopped = process.agreed(interruption.requested is not None)
-            if ended or stopped or _due(state.step, config.checkpoint_steps):
-                _save(config, folder, process, state, forever=ended)
-            if stopped and state.step < steps:
-                return _stop(interruption, process)
-    if process.is_main:
-        _export(folder / "encoder.safetensors", state.network, config)
-        logger.info("encoders: %s", folder / "encoder.safetensors")
-    return EXIT_OK
-
-
-def _batches(
-    config: MainGDT,
-    process: Process,
-    videos: TrainingVideos,
-    sampler: GDTSampler,
-    position: Position,
-) -> DeviceBatches:
-    made = batches(
-        SampleLoader(videos.source, sampler, seed=config.seed, indices=videos.indices),
-        num_samples=len(videos.indices),
-        global_batch_size=config.batch_size * process.world_size,
-        epochs=config.epochs,
-        seed=config.seed,
-        position=position,
-        rank=process.rank,
-        world_size=process.world_size,
-        workers=config.workers,
-    )
-    return to_device_ahead(made, process.device)
-
-
-def _due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
-
-
-def _save(
-    config: MainGDT, folder: Path, process: Process, state: TrainingState, *, forever: bool
-) -> None:
-    facts = {
-        "position": state.position.to_json(),
-        "global_batch_size": config.batch_size * process.world_size,
-    }
-    save(
-        folder / "checkpoints",
-        state.step,
-        state.parts(),
-        facts=facts,
-        rank=process.rank,
-        world_size=process.world_size,
-        barrier=process.barrier,
-        keep_forever=forever and state.position.epoch % KEPT_EPOCHS == 0,
-    )
-
-
-def _stop(interruption: Interruption, process: Process) -> int:
-    """After a signal and its checkpoint; another process may have had the signal."""
-    logger.info("stopped after a checkpoint; the same command goes on from there")
-    if process.is_main and interruption.requested is not None:
-        requeue(interruption.requested)
-    return EXIT_REQUEUE

@@ -1,4 +1,4 @@
-"""Training GDT: the state, one step, and the loop.
+"""Training GDT: what it changes, and one step.
 
 A step is: bytes to the device, augmentation, projections of every copy, the objective, SGD. Nothing
 is random but what `generator(seed, …)` gives for a sample or a step, so that a run that was killed
@@ -11,14 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from ssvideo_core.batches import Position
-from ssvideo_core.checkpoints import Saved
 from ssvideo_core.randomness import generator
-from ssvideo_torch.checkpoint import load
 from ssvideo_torch.parallel import parallel
 from ssvideo_torch.precision import autocast, make_scaler
 from ssvideo_torch.start import Process
@@ -47,30 +43,21 @@ class EveryCopy(nn.Module):
         return {copy: self.network(*inputs) for copy, inputs in copies.items()}
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainingState:
     """All that training changes; a checkpoint holds it whole.
 
-    network: the bare model, whose parameters `forward` shares. position: in the data.
+    network: the bare model, whose parameters `forward` shares.
     """
 
     network: AudioVisualGDT
     forward: nn.Module
     optimizer: torch.optim.SGD
     scaler: torch.amp.GradScaler
-    position: Position = Position()
-    step: int = 0
 
     def parts(self) -> dict[str, Any]:
-        """What a checkpoint holds besides position and step, by name."""
+        """What a checkpoint holds, by name."""
         return {"network": self.network, "optimizer": self.optimizer, "scaler": self.scaler}
-
-    def restore(self, checkpoint: Path) -> Saved:
-        """Take over a checkpoint, position included. Raises DataError if it does not fit."""
-        saved = load(checkpoint, self.parts())
-        self.position = Position.from_json(saved.facts["position"])
-        self.step = saved.step
-        return saved
 
 
 def make_state(
@@ -101,6 +88,7 @@ def train_step(
     copies: Copies,
     process: Process,
     *,
+    step: int,
     rate: float,
     hypothesis: int,
     temperature: float,
@@ -110,9 +98,10 @@ def train_step(
 ) -> Tensor:
     """One update; returns this process' loss, a scalar on the device.
 
-    All processes call it together. Dropout is drawn from (seed, step, rank).
+    All processes call it together. step: those done before. Dropout is drawn from (seed, step,
+    rank).
     """
-    torch.manual_seed(int(generator(seed, state.step, process.rank, "dropout").integers(2**62)))
+    torch.manual_seed(int(generator(seed, step, process.rank, "dropout").integers(2**62)))
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     with autocast(process.device, precision):
@@ -133,7 +122,6 @@ def train_step(
     state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    state.step += 1
     return loss.detach()
 
 
