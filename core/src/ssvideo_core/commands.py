@@ -163,8 +163,10 @@ def main(method: Method, argv: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_usage(method, commands))
         return EXIT_OK if words else EXIT_USER
+    if words[0] in method.commands:
+        return int(resolve(f"{method.commands[words[0]]}:main")(words[1:]) or EXIT_OK)
     if words[0] not in commands:
-        known = ", ".join(commands)
+        known = ", ".join([*commands, *method.commands])
         print(f"{method.name}: no command '{words[0]}'; there is {known}", file=sys.stderr)
         return EXIT_USER
     command = commands[words[0]]
@@ -190,6 +192,7 @@ def _usage(method: Method, commands: Mapping[str, Command]) -> str:
         f"  {name:<12}{(function.__doc__ or '').splitlines()[0]}"
         for name, function in commands.items()
     ]
+    rows += [f"  {name:<12}python -m {module}" for name, module in method.commands.items()]
     start = f"usage: python -m {method.name} COMMAND [--help]\n\n{method.title}\n"
     return "\n".join([start, *rows])
 

@@ -64,8 +64,8 @@ class Method:
     name: of the import package. encoder: "module:function" of its `load_encoder`.
     backbones: what the default encoder of each modality is called in tables.
     convert: "module:function" of `convert(source, target, architecture)` between the published and
-    our format, or "". protocols: own protocol to the module whose `main(argv)` runs it. Recipes
-    live as TOML files in `NAME/recipes/`.
+    our format, or "". protocols, commands: own protocol, own subcommand to the module whose
+    `main(argv)` runs it. Recipes live as TOML files in `NAME/recipes/`.
     """
 
     name: str
@@ -77,6 +77,7 @@ class Method:
     weights: tuple[PublishedWeights, ...] = ()
     convert: str = ""
     protocols: Mapping[str, str] = field(default_factory=dict)
+    commands: Mapping[str, str] = field(default_factory=dict)
     version: str = "0"
 
     def load_encoder(self, weights: str, **options: Any) -> Encoder:
