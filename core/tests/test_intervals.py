@@ -14,7 +14,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(n: int, p: float) -> 
     rng = np.random.default_rng(n)
     covered = 0
     for repeat in range(REPEATS):
-        low, high = bootstrap_interval(rng.random(n) < p, seed=repeat)
+        low, high = bootstrap_interval(rng.random(n) < p, draws=2000, seed=repeat)
         covered += low <= p <= high
     assert 0.93 <= covered / REPEATS <= 0.97
 
