@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from gdt_stica.architecture import Architecture
+from gdt_stica.architecture import Architecture, from_options
 from gdt_stica.checkpoints import convert, export, read_checkpoint
-from gdt_stica.model import AudioVisualGDT, build
+from gdt_stica.model import build
 from ssvideo_core.errors import ConfigError, WeightsError
 from ssvideo_core.testing.fill import fill
 from ssvideo_core.views import ClipSpec, Pixels, Samples, Spread
@@ -34,6 +34,8 @@ INPUTS = {
     "sound": np.random.default_rng(0).uniform(-0.5, 0.5, (2, 2400)).astype(np.float32),
 }
 SMALL = Architecture(width=1 / 16)
+ONE_TOKEN = {"transformer_time_dim": 1}
+STICA = from_options({"model": "stica", "width": 1 / 16, **ONE_TOKEN})
 
 State = Mapping[str, Tensor]
 
@@ -48,13 +50,18 @@ def listed_names(entry: str) -> dict[str, tuple[list[int], str]]:
 
 def listed_state(entry: str) -> dict[str, Tensor]:
     """The tensors of a key list; a value depends on the name alone."""
-    rows = listed_names(entry).items()
-    return {name: torch.from_numpy(fill(name, tuple(shape))) for name, (shape, _) in rows}
+    return {name: value_of(name, tuple(s)) for name, (s, _) in listed_names(entry).items()}
+
+
+def value_of(name: str, shape: tuple[int, ...]) -> Tensor:
+    if name.endswith("pos_ids"):
+        return torch.arange(shape[-1]).reshape(shape)
+    return torch.from_numpy(fill(name, shape))
 
 
 def small_state(architecture: Architecture = SMALL) -> dict[str, Tensor]:
     shapes = {k: tuple(v.shape) for k, v in build(architecture).state_dict().items()}
-    return {k: torch.from_numpy(fill(k, shape)) for k, shape in shapes.items()}
+    return {k: value_of(k, shape) for k, shape in shapes.items()}
 
 
 class WarmUp:
@@ -124,15 +131,19 @@ def plain_features(
     state: State, architecture: Architecture, modality: str
 ) -> dict[str, np.ndarray]:
     """Without any of the loader: PyTorch's own `load_state_dict` and `forward`."""
-    model = AudioVisualGDT(architecture).eval()
+    model = build(architecture).eval()
     model.load_state_dict(state)
     random = load_encoder(
         "random", modality=modality, architecture=architecture.to_json(), clip=CLIPS[modality]
     )
     x = random._input(torch.from_numpy(INPUTS[modality]))
-    network = model.video_network if modality == "rgb" else model.audio_network
-    project = model.project_video if modality == "rgb" else model.project_sound
-    return {"embedding": network(x).numpy(), "projection": project(x).numpy()}
+    pooling = getattr(model, "video_pooling", nn.Identity())
+    if modality == "rgb":
+        embedding, head = pooling(model.video_network(x)), model.mlp_v
+    else:
+        embedding, head = model.audio_network(x), model.mlp_a
+    projection = nn.functional.normalize(head(embedding), dim=1)
+    return {"embedding": embedding.numpy(), "projection": projection.numpy()}
 
 
 @pytest.fixture(scope="module")
@@ -230,14 +241,26 @@ def test_architecture_from_names_and_shapes(options, tmp_path) -> None:
         ),
         ("finetune_gdt__ucf101", {"model": "finetune", "num_classes": 101}),
         ("finetune_gdt__hmdb51_bn", {"model": "finetune", "num_classes": 51, "use_bn": True}),
-        ("vid_text_gdt__r2plus1d_18__mlp__embedding50", {"model": "vid_text_gdt"}),
+        (
+            "vid_text_gdt__r2plus1d_18__mlp__embedding50",
+            {"model": "vid_text_gdt", "embedding_rows": 50},
+        ),
+        ("stica__layers2__mlp", {"model": "stica"}),
+        (
+            "stica__layers1__positional_qkv__mlp",
+            {"model": "stica", "num_layer": 1, "positional_emb": True, "qkv_mha": True},
+        ),
+        (
+            "finetune_stica__ucf101",
+            {"model": "finetune", "base": "stica", "num_layer": 2, "num_classes": 101},
+        ),
     ],
 )
 def test_architecture_of_key_lists(entry: str, options: dict[str, Any], tmp_path: Path) -> None:
     path = write(tmp_path, listed_state(entry))
     checkpoint = read_checkpoint(str(path))
-    assert checkpoint.architecture == Architecture(**options)
-    encoder = load_encoder(str(path), clip=RGB)
+    assert checkpoint.architecture == from_options(options)
+    encoder = load_encoder(str(path), clip=RGB, architecture=ONE_TOKEN)
     assert encoder.embed(INPUTS["rgb"]).shape == (2, 512)
 
 
@@ -254,9 +277,12 @@ def test_no_sound_side(entry: str, tmp_path: Path) -> None:
 
 def test_flags_in_the_file_tell_what_tensors_do_not(tmp_path) -> None:
     flags = {"aud_spec_type": 7, "z_normalize": False, "norm_feat": False, "vid_base_arch": "wrong"}
+    flags |= {"num_head": 8, "transformer_time_dim": "4"}
     path = tmp_path / "w.pth"
     torch.save(gdt_checkpoint(small_state(), **flags), path)
-    want = Architecture(width=1 / 16, aud_spec_type=2, z_normalize=False, norm_feat=False)
+    want = Architecture(
+        width=1 / 16, aud_spec_type=2, z_normalize=False, norm_feat=False, num_head=8
+    )
     assert read_checkpoint(str(path)).architecture == want
     explicit = read_checkpoint(str(path), {"z_normalize": True})
     assert explicit.architecture.z_normalize
@@ -329,11 +355,81 @@ def test_unknown_depth(tmp_path) -> None:
         load_encoder(str(write(tmp_path, state)))
 
 
-@pytest.mark.parametrize("entry", ["stica__layers2__mlp", "finetune_stica__ucf101"])
-def test_transformer_pooling_is_refused_by_name(entry: str, tmp_path: Path) -> None:
-    path = write(tmp_path, {name: torch.zeros(1) for name in listed_names(entry)})
-    with pytest.raises(WeightsError, match="a STiCA network whose transformer pools the video"):
-        load_encoder(str(path))
+@pytest.mark.parametrize("modality", ["rgb", "sound"])
+@pytest.mark.parametrize("container", ["module", "legacy-module", "zip"])
+def test_stica(container: str, modality: str, tmp_path: Path) -> None:
+    state = small_state(STICA)
+    path = write(tmp_path, state, container)
+    for output, want in plain_features(state, STICA, modality).items():
+        got = embed(path, modality, output=output, architecture=ONE_TOKEN)
+        np.testing.assert_array_equal(got, want)
+
+
+def test_what_the_tensors_of_a_transformer_do_not_tell(tmp_path, caplog) -> None:
+    path = write(tmp_path, small_state(STICA), "module")
+    found = read_checkpoint(str(path)).architecture
+    assert (found.num_head, found.transformer_time_dim) == (4, 4)
+    assert "does not tell num_head and transformer_time_dim" in caplog.text
+    assert "taken: num_head=4, transformer_time_dim=4" in caplog.text
+    caplog.clear()
+    given = {"num_head": 2, "transformer_time_dim": 8}
+    convert(str(path), tmp_path / "a.safetensors", given)
+    found = read_checkpoint(str(tmp_path / "a.safetensors")).architecture
+    assert (found.num_head, found.transformer_time_dim) == (2, 8)
+    read_checkpoint(str(write(tmp_path, small_state())))
+    assert not caplog.text
+
+
+def test_stica_without_a_transformer_has_the_names_of_gdt(tmp_path) -> None:
+    """The tensors do not tell which of the two it was; only spectrograms differ."""
+    averaging = from_options({"model": "stica", "num_layer": 0, "width": 1 / 16})
+    path = write(tmp_path, small_state(averaging), "module")
+    assert read_checkpoint(str(path)).architecture == SMALL
+    assert read_checkpoint(str(path), {"model": "stica"}).architecture == averaging
+    convert(str(path), tmp_path / "a.safetensors", {"model": "stica"})
+    assert read_checkpoint(str(tmp_path / "a.safetensors")).architecture == averaging
+
+
+@pytest.mark.parametrize(
+    ("drop", "options", "message"),
+    [
+        (
+            "video_pooling.2.transformer.0.norm1.bias",
+            {},
+            r"1 missing in the file: video_pooling\.2\.transformer\.0\.norm1\.bias",
+        ),
+        ("video_pooling.2.transformer.0.", {}, r"12 missing in the file: video_pooling"),
+        ("", {"model": "av_gdt"}, r"24 unknown to the network: video_pooling"),
+        ("", {"num_layer": 1}, r"12 unknown to the network: video_pooling"),
+        ("", {"qkv_mha": True}, r"8 missing in the file: .*mha\.out_lin"),
+    ],
+)
+def test_the_whole_pooling_fits_or_is_refused(drop, options, message, tmp_path) -> None:
+    state = {k: t for k, t in small_state(STICA).items() if not (drop and k.startswith(drop))}
+    with pytest.raises(WeightsError, match=message):
+        load_encoder(str(write(tmp_path, state)), architecture=options)
+
+
+def test_video_and_text_by_name(tmp_path, monkeypatch) -> None:
+    """Its text side may be absent, and is not looked at."""
+    monkeypatch.setenv("SSVIDEO_WEIGHTS", str(tmp_path))
+    (tmp_path / "gdt_stica").mkdir()
+    architecture = Architecture(model="vid_text_gdt", embedding_rows=50, width=1 / 16)
+    state = small_state(architecture)
+    video = {k: t for k, t in state.items() if k.startswith(("video_network", "mlp_v"))}
+    wrong = {**video, "text_network.fc1.weight": torch.zeros(1)}
+    prints = set()
+    for tensors in (state, video, wrong):
+        torch.save(gdt_checkpoint(tensors), tmp_path / "gdt_stica" / "gdt_HT100M.pth")
+        encoder = load_encoder("gdt_HT100M", clip=RGB)
+        assert encoder.architecture.model == "vid_text_gdt"
+        assert encoder.published.name == "gdt_HT100M"
+        prints.add(encoder.fingerprint)
+    assert len(prints) == 1
+    want = plain_features(state, architecture, "rgb")["embedding"]
+    np.testing.assert_array_equal(encoder.embed(INPUTS["rgb"]), want)
+    with pytest.raises(ConfigError, match="have no sound side"):
+        load_encoder("gdt_HT100M", modality="sound")
 
 
 @pytest.mark.parametrize(
@@ -399,10 +495,38 @@ def test_convert_both_ways(tmp_path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "b.pth", "w.pth"]
 
 
-@pytest.mark.parametrize("name", ["x.ckpt", "x", "x.pth.tar"])
+@pytest.mark.parametrize("ending", ["pth", "pth.tar"])
+def test_convert_stica_both_ways(ending: str, tmp_path: Path) -> None:
+    """As its program saves: the names of a DistributedDataParallel under "state_dict"."""
+    options = {"model": "stica", "num_layer": 1, "positional_emb": True, "qkv_mha": True}
+    architecture = from_options({**options, "width": 1 / 16, **ONE_TOKEN})
+    state = small_state(architecture)
+    path = write(tmp_path, state, "module")
+    convert(str(path), tmp_path / "a.safetensors", ONE_TOKEN)
+    assert read_checkpoint(str(tmp_path / "a.safetensors")).architecture == architecture
+    convert(str(tmp_path / "a.safetensors"), tmp_path / f"b.{ending}")
+    back = torch.load(tmp_path / f"b.{ending}", weights_only=True)
+    assert back.keys() == {"epoch", "state_dict"}
+    assert back["epoch"] == 0
+    assert back["state_dict"].keys() == {f"module.{name}" for name in state}
+    for name, tensor in state.items():
+        stored = back["state_dict"][f"module.{name}"]
+        assert stored.dtype == tensor.dtype
+        assert torch.equal(stored, tensor)
+    for modality in ("rgb", "sound"):
+        prints = {
+            load_encoder(str(tmp_path / p), modality=modality, architecture=ONE_TOKEN).fingerprint
+            for p in (path.name, "a.safetensors", f"b.{ending}")
+        }
+        assert len(prints) == 1
+
+
+@pytest.mark.parametrize("name", ["x.ckpt", "x", "x.tar"])
 def test_convert_refuses_other_endings(name: str, tmp_path: Path) -> None:
     path = write(tmp_path, small_state())
-    with pytest.raises(ConfigError, match=r"expected a name that ends in \.safetensors or \.pth"):
+    with pytest.raises(
+        ConfigError, match=r"expected a name that ends in \.safetensors, \.pth or \.pth\.tar"
+    ):
         convert(str(path), tmp_path / name)
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gdt_stica.architecture import Architecture
+from gdt_stica.architecture import Architecture, from_options
 from gdt_stica.checkpoints import export
 from gdt_stica.model import AudioVisualGDT, FineTuned
+from gdt_stica.model_stica import STiCA
 from ssvideo_core.errors import ConfigError
 from ssvideo_core.views import ClipSpec, Pixels, Samples, Spread
 from ssvideo_core.weights import fingerprint
@@ -188,6 +189,8 @@ def test_clip_may_be_replaced() -> None:
     clips = random_input("rgb")
     np.testing.assert_array_equal(encoder.embed(clips), small("rgb").embed(clips))
     with pytest.raises(ConfigError, match="clip is of modality 'sound', the encoder of 'rgb'"):
+        encoder.clip = SOUND
+    with pytest.raises(ConfigError, match="clip is of modality 'sound', the encoder of 'rgb'"):
         load_encoder("random", architecture=SMALL, clip=SOUND)
 
 
@@ -277,6 +280,82 @@ def test_fine_tuned_clip_is_that_of_the_fine_tuning() -> None:
     assert load_encoder("random", architecture=options, output="logits").clip == ClipSpec(
         "rgb", Spread(32, 32 / 30), Pixels(128, 128, 128), "repeat_last"
     )
+
+
+STICA = {"model": "stica", "num_layer": 1, "transformer_time_dim": 1, **SMALL}
+
+
+@torch.no_grad()
+def test_stica_rgb_equals_plain_computation() -> None:
+    clips = random_input("rgb")
+    x, options = plain_video_input(clips), from_options(STICA)
+    torch.manual_seed(0)
+    model = STiCA(options).eval()
+    embedding = model.video_pooling(model.video_network(x))
+    for output, want in (
+        ("embedding", embedding),
+        ("projection", torch.nn.functional.normalize(model.mlp_v(embedding))),
+        ("layer2", model.video_network.base(x, until="layer2")),
+        ("avgpool", model.video_network(x).mean(dim=(2, 3, 4))),
+    ):
+        encoder = load_encoder("random", architecture=STICA, clip=RGB, output=output)
+        got = encoder.embed(clips)
+        assert got.shape == (3, encoder.feature_size)
+        np.testing.assert_allclose(got, want.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_stica_sound_equals_plain_computation() -> None:
+    sound = random_input("sound")
+    torch.manual_seed(0)
+    model = STiCA(from_options(STICA)).eval()
+    embedding = model.audio_network(plain_sound_input(sound, 257, False))
+    for output, want in (
+        ("embedding", embedding),
+        ("projection", torch.nn.functional.normalize(model.mlp_a(embedding))),
+    ):
+        encoder = load_encoder(
+            "random", modality="sound", architecture=STICA, clip=SOUND, output=output
+        )
+        np.testing.assert_allclose(encoder.embed(sound), want.numpy(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("tokens", [4, 8, 12, 15])
+def test_stica_clips_are_those_of_the_tokens(tokens: int) -> None:
+    frames = {4: 30, 8: 60, 12: 90, 15: 120}[tokens]
+    options = {"model": "stica", "transformer_time_dim": tokens, "width": 1 / 64}
+    encoder = load_encoder("random", architecture=options)
+    assert encoder.clip == ClipSpec(
+        "rgb", Spread(frames, frames / 30), Pixels(112, 112, 112), "repeat_last"
+    )
+    sound = load_encoder("random", modality="sound", architecture=options)
+    assert sound.clip.time == Samples(24000 * frames // 30, 24000)
+
+
+def test_fine_tuned_stica_takes_the_frames_of_its_pre_training() -> None:
+    options = {"model": "finetune", "base": "stica", "num_layer": 2, "transformer_time_dim": 8}
+    encoder = load_encoder("random", architecture={**options, "width": 1 / 64})
+    assert encoder.clip.time == Spread(60, 2.0)
+    assert encoder.clip.pixels == Pixels(128, 128, 128)
+    encoder.clip = RGB  # its published setting repeats the frames of shorter maps
+    assert encoder.embed(random_input("rgb")).shape == (3, 8)
+
+
+def test_stica_refuses_clips_of_another_duration() -> None:
+    wrong = ClipSpec("rgb", Spread(30, 1.0), Pixels(24, 24, 24), "repeat_last")
+    options = {**STICA, "transformer_time_dim": 8}
+    with pytest.raises(
+        ConfigError, match=r"clips of 30 frames make a map of 4, .* give clips of 57"
+    ):
+        load_encoder("random", architecture=options, clip=wrong)
+    encoder = load_encoder("random", architecture=options)
+    with pytest.raises(
+        ConfigError, match=r"clips of 30 frames make a map of 4, .* give clips of 57"
+    ):
+        encoder.clip = wrong
+    assert encoder.clip.time == Spread(60, 2.0)
+    averaging = load_encoder("random", architecture={**options, "num_layer": 0}, clip=wrong)
+    assert averaging.clip == wrong
 
 
 @torch.no_grad()

@@ -126,6 +126,7 @@ def test_stages(trunk: Trunk) -> None:
             pooled = expected.mean(dim=tuple(range(2, expected.ndim)))
             torch.testing.assert_close(trunk(x, until=name), pooled)
         torch.testing.assert_close(trunk(x), pooled)
+        torch.testing.assert_close(trunk(x), trunk.feature_map(x).flatten(2).mean(2))
     with pytest.raises(ValueError, match=r"no stage 'layer5'; there are .*layer4, avgpool"):
         trunk(x, until="layer5")
 
@@ -173,3 +174,25 @@ def test_dropout_only_in_training() -> None:
         model.train()
         kept = [(model.dropout(torch.ones(10_000)) > 0).float().mean().item() for _ in range(3)]
     torch.testing.assert_close(sum(kept) / 3, 0.1, atol=0.02, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("num_layer", [0, 2])
+def test_fine_tuned_from_stica(num_layer: int) -> None:
+    torch.manual_seed(0)
+    options = Architecture(
+        model="finetune",
+        base="stica",
+        num_layer=num_layer,
+        transformer_time_dim=8,
+        num_classes=5,
+        width=1 / 16,
+    )
+    model = FineTuned(options).eval()
+    video = torch.randn(2, 3, 16, 32, 32)
+    pooled = model.pooling_arch(model.base.feature_map(video))
+    assert pooled.shape == (2, 32)
+    torch.testing.assert_close(model(video), model.classifier(pooled))
+    average = model.base(video)
+    assert torch.allclose(pooled, average, rtol=1e-4, atol=1e-5) == (num_layer == 0)
+    assert any(name.startswith("pooling_arch.") for name in model.state_dict()) == (num_layer > 0)

@@ -9,6 +9,7 @@ metadata. `ssvideo_core.weights` reads both and runs no code from them.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,20 +42,32 @@ from gdt_stica.inputs import default_clip
 from gdt_stica.method import METHOD
 from gdt_stica.model import build
 
+logger = logging.getLogger(__name__)
 Tensors = Mapping[str, NDArray[Any]]
 MODALITIES: tuple[Modality, ...] = ("rgb", "sound")
+POOLING, FINE_POOLING = "video_pooling.", "pooling_arch."
+WORDS = "text_network.word_embd.weight"
+WITH_SOUND = ("av_gdt", "stica")
 
 
 @dataclass(frozen=True)
 class Side:
-    """The part of a state dict that one modality uses, by how its names start."""
+    """The part of a state dict that one modality uses, by how its names start.
+
+    pooling: STiCA's; networks with an average have no such tensors.
+    """
 
     trunk: str
     head: tuple[str, ...]
+    pooling: tuple[str, ...] = ()
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        return (self.trunk, *self.pooling, *self.head)
 
     def select(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
-        """The entries of trunk and head."""
-        return {k: v for k, v in tensors.items() if k.startswith((self.trunk, *self.head))}
+        """The entries of trunk, pooling and head."""
+        return {k: v for k, v in tensors.items() if k.startswith(self.prefixes)}
 
     def has_trunk(self, names: Mapping[str, Any]) -> bool:
         return any(name.startswith(self.trunk) for name in names)
@@ -68,14 +81,14 @@ def side(architecture: Architecture, modality: str) -> Side:
     if modality not in MODALITIES:
         raise ConfigError(f"modality '{modality}': expected {' or '.join(MODALITIES)}")
     if modality == "sound":
-        if architecture.model != "av_gdt":
+        if architecture.model not in WITH_SOUND:
             raise ConfigError(
                 f"modality 'sound': networks of model '{architecture.model}' have no sound side"
             )
         return Side("audio_network.base.", ("mlp_a.",))
     if architecture.model == "finetune":
-        return Side("base.", ("classifier.", "final_bn.", "linear_layer."))
-    return Side("video_network.base.", ("mlp_v.",))
+        return Side("base.", ("classifier.", "final_bn.", "linear_layer."), (FINE_POOLING,))
+    return Side("video_network.base.", ("mlp_v.",), (POOLING,))
 
 
 @dataclass(frozen=True)
@@ -94,14 +107,15 @@ class Checkpoint:
 
     def modalities(self) -> list[Modality]:
         """Those whose trunk is in the file."""
-        known = MODALITIES if self.architecture.model == "av_gdt" else MODALITIES[:1]
+        known = MODALITIES if self.architecture.model in WITH_SOUND else MODALITIES[:1]
         return [m for m in known if side(self.architecture, m).has_trunk(self.tensors)]
 
     def side_tensors(self, modality: str) -> dict[str, NDArray[Any]]:
-        """Trunk and head of one modality, checked against the network: float32, counters int64.
+        """Trunk, pooling and head of one modality, checked against the network.
 
-        The head may be absent as a whole. Raises WeightsError when no name of the trunk is
-        there, and when names or shapes differ, listing them.
+        Floats as float32, counters and positions as int64. The head may be absent as a whole.
+        Raises WeightsError when no name of the trunk is there, and when names or shapes differ,
+        listing them.
         """
         part = side(self.architecture, modality)
         if not part.has_trunk(self.tensors):
@@ -112,7 +126,7 @@ class Checkpoint:
         found = part.select(self.tensors)
         expected = part.select(expected_shapes(self.architecture))
         if not part.has_head(self.tensors):
-            expected = {k: shape for k, shape in expected.items() if k.startswith(part.trunk)}
+            expected = {k: s for k, s in expected.items() if not k.startswith(part.head)}
         try:
             match_keys(found, expected).require()
         except WeightsError as error:
@@ -137,6 +151,7 @@ def read_checkpoint(
 
     options: of the architecture. They win over the shapes of the tensors, these over the file's
     metadata or the flags stored in it, these over the published record, that over the defaults.
+    A warning is logged where heads and tokens of STiCA's transformer have to be the defaults.
     Raises WeightsError for an absent, forbidden or unknown file, ConfigError for a wrong option.
     """
     path, published = locate(weights, METHOD.weights, method=METHOD.name, download=download)
@@ -153,7 +168,16 @@ def read_checkpoint(
         clips = {modality: clip_from_json(record) for modality, record in stored["clip"].items()}
     except (KeyError, TypeError) as error:
         raise WeightsError(f"{path}: its metadata 'clip' is no ClipSpec ({error!r})") from None
-    return Checkpoint(path, tensors, from_options(known), clips, published)
+    architecture = from_options(known)
+    untold = [name for name in ("num_head", "transformer_time_dim") if name not in known]
+    if architecture.has_transformer and untold:
+        taken = ", ".join(f"{name}={getattr(architecture, name)}" for name in untold)
+        logger.warning(
+            "%s does not tell %s of its transformer; taken: %s (4 tokens for clips of 30 frames, 8 "
+            "for 60, 12 for 90, 15 for 120); give others as options of the architecture",
+            path, " and ".join(untold), taken,
+        )  # fmt: skip
+    return Checkpoint(path, tensors, architecture, clips, published)
 
 
 def _read(path: Path) -> tuple[Tensors, Mapping[str, Any], Mapping[str, str]]:
@@ -173,8 +197,10 @@ def _read(path: Path) -> tuple[Tensors, Mapping[str, Any], Mapping[str, str]]:
 
 def _telling(flags: Mapping[str, Any]) -> dict[str, Any]:
     """Of an original's flags those that its tensors do not tell."""
-    names = ("norm_feat", "z_normalize", "use_l2_norm", "use_dropout")
-    found: dict[str, Any] = {n: flags[n] for n in names if isinstance(flags.get(n), bool)}
+    switches = ("norm_feat", "z_normalize", "use_l2_norm", "use_dropout")
+    found: dict[str, Any] = {n: flags[n] for n in switches if isinstance(flags.get(n), bool)}
+    numbers = ("num_head", "transformer_time_dim")
+    found |= {n: flags[n] for n in numbers if type(flags.get(n)) is int}
     if isinstance(flags.get("aud_spec_type"), int):
         found["aud_spec_type"] = 1 if flags["aud_spec_type"] == 1 else 2
     return found
@@ -185,11 +211,6 @@ def detect(tensors: Tensors, path: Path) -> dict[str, Any]:
 
     Raises WeightsError when they are of no network here, listing the choices.
     """
-    if any(name.startswith(("video_pooling.", "pooling_arch.")) for name in tensors):
-        raise WeightsError(
-            f"{path}: a STiCA network whose transformer pools the video (video_pooling.*, "
-            "pooling_arch.*); this version builds networks with average pooling only"
-        )
     video = next(
         (p for p in ("video_network.base.", "base.") if f"{p}stem.0.weight" in tensors), ""
     )
@@ -199,13 +220,15 @@ def detect(tensors: Tensors, path: Path) -> dict[str, Any]:
             f"{path}: no tensor is called video_network.base.*, audio_network.base.* or base.*; "
             f"the names start with {_starts(tensors)}. Architectures that can be read: {choices()}"
         )
-    found: dict[str, Any] = {"model": _model(tensors, video)}
+    found = _model(tensors, video) | _pooling(tensors)
     if video:
         found["vid_base_arch"] = _trunk(tensors, video, VIDEO_BLOCKS, path)
         found["width"] = _channels(tensors, f"{video}stem.3.weight", path) / 64
     if audio:
         found["aud_base_arch"] = _trunk(tensors, audio, AUDIO_BLOCKS, path)
         found.setdefault("width", _channels(tensors, f"{audio}conv1.weight", path) / 64)
+    if WORDS in tensors:
+        found["embedding_rows"] = _channels(tensors, WORDS, path)
     if "mlp_v.weight" in tensors or "mlp_a.weight" in tensors:
         found["use_mlp"] = False
     for name, use_bn in (("linear_layer.weight", True), ("classifier.weight", False)):
@@ -214,11 +237,26 @@ def detect(tensors: Tensors, path: Path) -> dict[str, Any]:
     return found
 
 
-def _model(tensors: Tensors, video: str) -> str:
+def _model(tensors: Tensors, video: str) -> dict[str, Any]:
+    """Nothing where names do not tell: STiCA without a transformer has those of "av_gdt"."""
+    starts = {name.split(".")[0] for name in tensors}
     if video == "base.":
-        return "finetune"
-    texts = any(name.startswith(("text_network.", "mlp_t.")) for name in tensors)
-    return "vid_text_gdt" if texts else "av_gdt"
+        stica = {"base": "stica"} if "pooling_arch" in starts else {}
+        return {"model": "finetune", **stica}
+    if "video_pooling" in starts:
+        return {"model": "stica"}
+    return {"model": "vid_text_gdt"} if starts & {"text_network", "mlp_t"} else {}
+
+
+def _pooling(tensors: Tensors) -> dict[str, Any]:
+    """Of STiCA's transformer what its names tell; not the heads, nor the number of tokens."""
+    names = [name for name in tensors if name.startswith((POOLING, FINE_POOLING))]
+    layers = {m[1] for name in names if (m := re.search(r"\.transformer\.(\d+)\.", name))}
+    return {
+        "num_layer": len(layers),
+        "positional_emb": any(".pos_embs." in name for name in names),
+        "qkv_mha": any(".mha.v_lin." in name for name in names),
+    }
 
 
 def _trunk(tensors: Tensors, prefix: str, known: Mapping[str, tuple[int, ...]], path: Path) -> str:
@@ -277,19 +315,25 @@ def export(
 def convert(weights: str, target: Path, options: Mapping[str, Any] | None = None) -> None:
     """Write weights in the other format: FILE.safetensors (ours) or FILE.pth (the original's).
 
-    All tensors are kept, also those of sides that are not built here. A .pth holds "model" and
-    "epoch", as the original's programs expect; it does not keep what only metadata tells
-    (norm_feat, aud_spec_type, z_normalize, use_l2_norm). Raises what `read_checkpoint` raises.
+    All tensors are kept, also those of sides that are not built here. A .pth or .pth.tar holds
+    what the original's programs expect: "epoch", and plain tensors under "model"; under
+    "state_dict", their names after "module.", for STiCA, as its program saves them. It does not
+    keep what only metadata tells (norm_feat, aud_spec_type, z_normalize, use_l2_norm, num_head,
+    transformer_time_dim). Raises what `read_checkpoint` raises.
     """
     target = Path(target)
     checkpoint = read_checkpoint(weights, options)
     if target.suffix == ".safetensors":
         export(target, checkpoint.tensors, checkpoint.architecture, checkpoint.clips)
         return
-    if target.suffix != ".pth":
-        raise ConfigError(f"{target}: expected a name that ends in .safetensors or .pth")
+    if not target.name.endswith((".pth", ".pth.tar")):
+        raise ConfigError(f"{target}: expected a name that ends in .safetensors, .pth or .pth.tar")
     for modality in checkpoint.modalities():
         checkpoint.side_tensors(modality)
-    model = {name: from_numpy(array) for name, array in checkpoint.tensors.items()}
+    tensors = {name: from_numpy(array) for name, array in checkpoint.tensors.items()}
+    if checkpoint.architecture.model == "stica":
+        content = {"epoch": 0, "state_dict": {f"module.{k}": t for k, t in tensors.items()}}
+    else:
+        content = {"epoch": 0, "model": tensors}
     with replacing(target) as file:
-        torch.save({"model": model, "epoch": 0}, file)
+        torch.save(content, file)

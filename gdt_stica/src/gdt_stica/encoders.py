@@ -17,28 +17,30 @@ from ssvideo_core.weights import fingerprint
 from ssvideo_torch.pixels import from_numpy
 from torch import Tensor
 
-from gdt_stica.architecture import Architecture, from_options
+from gdt_stica.architecture import Architecture, check_num_frames, from_options
 from gdt_stica.checkpoints import Side, read_checkpoint, side
 from gdt_stica.inputs import default_clip, sound_input, video_input
-from gdt_stica.model import AudioVisualGDT, FineTuned, build
+from gdt_stica.model import AudioVisualGDT, FineTuned, Model, build
+from gdt_stica.model_stica import STiCA
 from gdt_stica.networks.trunk import Trunk
 
 RANDOM = "random"
-Model = AudioVisualGDT | FineTuned
+Output = Callable[[Tensor], Tensor]
 
 
 class GDTEncoder:
     """A frozen network of one modality; `load_encoder` makes it.
 
-    clip: what `embed` expects; may be replaced before the first call. feature_size: D.
-    fingerprint: over all tensors of this modality's trunk and head (as far as the file has one),
-    whatever the output; equal for an original's file and its export.
+    clip: what `embed` expects; may be replaced before the first call (ConfigError for another
+    modality, or a duration that STiCA's transformer does not take). feature_size: D.
+    fingerprint: over all tensors of this modality's trunk, pooling and head (as far as the file
+    has one), whatever the output; equal for an original's file and its export.
     published: the record, with the licence, of weights that were loaded by name.
     """
 
     def __init__(
         self,
-        run: Callable[[Tensor], Tensor],
+        run: Output,
         *,
         architecture: Architecture,
         clip: ClipSpec,
@@ -48,12 +50,21 @@ class GDTEncoder:
         published: PublishedWeights | None,
     ):
         self.architecture = architecture
-        self.clip = clip
+        self._clip = clip
         self.feature_size = feature_size
         self.fingerprint = fingerprint
         self.device = device
         self.published = published
         self._run = run
+
+    @property
+    def clip(self) -> ClipSpec:
+        return self._clip
+
+    @clip.setter
+    def clip(self, clip: ClipSpec) -> None:
+        check_clip(clip, self.architecture, self._clip.modality)
+        self._clip = clip
 
     def embed(self, clips: NDArray[Any]) -> NDArray[np.float32]:
         """Features of a batch: uint8 [B, T, S, S, 3] or float32 [B, N] to float32 [B, D].
@@ -101,9 +112,9 @@ def load_encoder(
     modality: "rgb" or "sound".
     architecture: options (`architecture.Architecture`) for what a file does not tell; they win
         over what it does tell.
-    output: "embedding" (the trunk's pooled output), "projection" (the head's, of length 1),
-        "logits" (fine-tuned networks), or a stage of the trunk such as "layer3", averaged over its
-        positions.
+    output: "embedding" (the trunk's pooled output; with STiCA's pooling that one), "projection"
+        (the head's, of length 1), "logits" (fine-tuned networks), or a stage of the trunk such as
+        "layer3", averaged over its positions.
     clip: replaces the input that the file or the pre-training states.
     download: fetch published weights that are absent.
 
@@ -123,8 +134,7 @@ def load_encoder(
         model = _filled_model(options, checkpoint.side_tensors(modality))
     _keep_only(model, part)
     chosen = clip or clips.get(modality) or default_clip(options, modality)
-    if chosen.modality != modality:
-        raise ConfigError(f"clip is of modality '{chosen.modality}', the encoder of '{modality}'")
+    check_clip(chosen, options, modality)
     tensors = {name: t.numpy() for name, t in model.state_dict().items()}
     place = _move(model, device)
     run = _output_of(model, modality, output)
@@ -139,17 +149,25 @@ def load_encoder(
     )
 
 
+def check_clip(clip: ClipSpec, architecture: Architecture, modality: str) -> None:
+    """Raise ConfigError for a clip of another modality or duration than the network takes."""
+    if clip.modality != modality:
+        raise ConfigError(f"clip is of modality '{clip.modality}', the encoder of '{modality}'")
+    if not isinstance(clip.time, Samples):
+        check_num_frames(architecture, clip.time.num_frames)
+
+
 def _random_model(architecture: Architecture, seed: int) -> Model:
     """A function of architecture and seed; PyTorch's global generators stay as they were."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return build(architecture)
+        return build(architecture, text_side=False)
 
 
 def _filled_model(architecture: Architecture, tensors: Mapping[str, NDArray[Any]]) -> Model:
     """What `tensors` do not name stays without memory."""
     with torch.device("meta"):
-        model = build(architecture)
+        model = build(architecture, text_side=False)
     state = {name: from_numpy(array) for name, array in tensors.items()}
     model.load_state_dict(state, strict=False, assign=True)
     return model
@@ -159,7 +177,7 @@ def _keep_only(model: Model, part: Side) -> None:
     """Remove what this modality does not use and what the file did not hold; freeze the rest."""
     for name, child in list(model.named_children()):
         tensors = list(child.state_dict().values())
-        used = f"{name}.".startswith(part.head) or part.trunk.startswith(f"{name}.")
+        used = f"{name}.".startswith(part.prefixes) or part.trunk.startswith(f"{name}.")
         if tensors and (not used or any(t.is_meta for t in tensors)):
             delattr(model, name)
     model.eval().requires_grad_(False)
@@ -174,10 +192,10 @@ def _move(model: Model, device: str) -> torch.device:
     return place
 
 
-def _output_of(model: Model, modality: str, output: str) -> Callable[[Tensor], Tensor]:
+def _output_of(model: Model, modality: str, output: str) -> Output:
     """The function from a network's input to the features that `output` names."""
-    trunk, head, headed = _parts(model, modality)
-    outputs: dict[str, Callable[[Tensor], Tensor]] = {"embedding": trunk}
+    trunk, embedding, head, headed = _parts(model, modality)
+    outputs: dict[str, Output] = {"embedding": embedding}
     outputs |= {stage: partial(trunk, until=stage) for stage in trunk.stages}
     if hasattr(model, head):
         outputs |= headed
@@ -191,18 +209,23 @@ def _output_of(model: Model, modality: str, output: str) -> Callable[[Tensor], T
     return outputs[output]
 
 
-def _parts(
-    model: Model, modality: str
-) -> tuple[Trunk, str, Mapping[str, Callable[[Tensor], Tensor]]]:
-    """The trunk, the name of the head, and the outputs that need the head."""
+def _parts(model: Model, modality: str) -> tuple[Trunk, Output, str, Mapping[str, Output]]:
+    """The trunk, the embedding, the name of the head, and the outputs that need the head."""
     if isinstance(model, FineTuned):
-        return model.base, "classifier", {"logits": model}
-    if modality == "sound":
-        return model.audio_network.base, "mlp_a", {"projection": model.project_sound}
-    return model.video_network.base, "mlp_v", {"projection": model.project_video}
+        return model.base, model.encode_video, "classifier", {"logits": model}
+    if modality == "sound" and isinstance(model, AudioVisualGDT | STiCA):
+        network = model.audio_network
+        project = model.embed_sound if isinstance(model, STiCA) else model.project_sound
+        return network.base, network, "mlp_a", {"projection": project}
+    return (
+        model.video_network.base,
+        model.encode_video,
+        "mlp_v",
+        {"projection": model.project_video},
+    )
 
 
-def _feature_size(run: Callable[[Tensor], Tensor], modality: str, device: torch.device) -> int:
+def _feature_size(run: Output, modality: str, device: torch.device) -> int:
     smallest = (1, 1, 40, 9) if modality == "sound" else (1, 3, 2, 16, 16)
     with torch.inference_mode():
         return run(torch.zeros(smallest, device=device)).shape[1]

@@ -15,15 +15,29 @@ from gdt_stica.spectrograms import spectrograms
 
 PIXEL_MEAN, PIXEL_STD = 0.45, 0.225
 SOUND_RATE_HZ = 24_000
+FRAME_RATE_HZ = 30
+STICA_FRAMES = {4: 30, 8: 60, 12: 90, 15: 120}  # tokens to frames of the published settings
+FINE_TUNED_FRAMES = 32
 
 
 def default_clip(architecture: Architecture, modality: str) -> ClipSpec:
-    """The input of the pre-training; of the fine-tuning for a fine-tuned network."""
+    """The input of the pre-training; of the fine-tuning for a fine-tuned network.
+
+    A network with STiCA's transformer takes as long a clip as it has tokens: 30 frames of a second
+    for 4, 60 for 8, 90 for 12, 120 for 15, and its sound lasts as long.
+    """
+    if architecture.has_transformer:
+        tokens = architecture.transformer_time_dim
+        num_frames = STICA_FRAMES.get(tokens, 8 * tokens)
+    else:
+        num_frames = FINE_TUNED_FRAMES if architecture.model == "finetune" else 30
+    span_s = num_frames / FRAME_RATE_HZ
     if modality == "sound":
-        return ClipSpec("sound", Samples(SOUND_RATE_HZ, SOUND_RATE_HZ), None, "zeros")
-    if architecture.model == "finetune":
-        return ClipSpec("rgb", Spread(32, 32 / 30), Pixels(128, 128, 128), "repeat_last")
-    return ClipSpec("rgb", Spread(30, 1.0), Pixels(112, 112, 112), "repeat_last")
+        return ClipSpec(
+            "sound", Samples(round(span_s * SOUND_RATE_HZ), SOUND_RATE_HZ), None, "zeros"
+        )
+    size = 128 if architecture.model == "finetune" else 112
+    return ClipSpec("rgb", Spread(num_frames, span_s), Pixels(size, size, size), "repeat_last")
 
 
 def video_input(frames: Tensor, architecture: Architecture, device: torch.device) -> Tensor:

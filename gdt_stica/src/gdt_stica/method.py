@@ -15,6 +15,8 @@ METHOD = Method(
     encoder="gdt_stica.encoders:load_encoder",
     convert="gdt_stica.checkpoints:convert",
     backbones={"rgb": "R(2+1)D-18", "sound": "ResNet-9"},
+    protocols={"audio-svm": "gdt_stica.audio_svm"},
+    commands={"audio-svm": "gdt_stica.audio_svm"},
     version="0.1.0",
     weights=(
         PublishedWeights(

@@ -1,27 +1,25 @@
-"""The models whose state dicts are published: two trunks with heads, and a fine-tuned trunk."""
+"""The models by their names: GDT for video and sound, a fine-tuned trunk, and `build` for all.
+
+`model_text` has GDT for video and text, `model_stica` STiCA.
+"""
 
 from __future__ import annotations
+
+from typing import Union
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gdt_stica.architecture import AUDIO_BLOCKS, VIDEO_BLOCKS, Architecture
-from gdt_stica.networks.audio import SpectrogramResNet
+from gdt_stica.architecture import Architecture
+from gdt_stica.model_stica import STiCA
+from gdt_stica.model_text import VideoTextGDT
+from gdt_stica.networks.audio import make_audio_trunk
 from gdt_stica.networks.heads import make_head
-from gdt_stica.networks.trunk import Trunk
-from gdt_stica.networks.video import R2Plus1D
+from gdt_stica.networks.pooling import make_pooling
+from gdt_stica.networks.trunk import Network
+from gdt_stica.networks.video import make_video_trunk
 
-
-class Network(nn.Module):
-    """A trunk under the name `base`, a level that all published names have."""
-
-    def __init__(self, base: Trunk):
-        super().__init__()
-        self.base = base
-
-    def forward(self, x: Tensor) -> Tensor:
-        embedding: Tensor = self.base(x)
-        return embedding
+Model = Union["AudioVisualGDT", VideoTextGDT, STiCA, "FineTuned"]
 
 
 class AudioVisualGDT(nn.Module):
@@ -45,9 +43,14 @@ class AudioVisualGDT(nn.Module):
         """(B, 3, T, H, W) and (B, 1, F, T) to the projections of both, (B, 256) each."""
         return self.project_video(video), self.project_sound(spectrogram)
 
+    def encode_video(self, video: Tensor) -> Tensor:
+        """(B, 3, T, H, W) normalised pixels to (B, C): the trunk's pooled output."""
+        embedding: Tensor = self.video_network(video)
+        return embedding
+
     def project_video(self, video: Tensor) -> Tensor:
         """(B, 3, T, H, W) normalised pixels to (B, 256)."""
-        return self._normalised(self.mlp_v(self.video_network(video)))
+        return self._normalised(self.mlp_v(self.encode_video(video)))
 
     def project_sound(self, spectrogram: Tensor) -> Tensor:
         """(B, 1, F, T) log energies to (B, 256)."""
@@ -60,21 +63,34 @@ class AudioVisualGDT(nn.Module):
 class FineTuned(nn.Module):
     """A video trunk with a classifier, as `eval_video` trains it.
 
-    Between trunk and linear layer, each optional and in this order: L2 normalisation, dropout of
-    0.9, batch norm. With batch norm its two layers have two names each in the state dict
-    (`final_bn` and `classifier.0`, `linear_layer` and `classifier.1`), as in the original's files.
+    base: the trunk. pooling_arch: STiCA's pooling, only where `architecture.base` is "stica"; the
+    others average. Between pooling and linear layer, each optional and in this order: L2
+    normalisation, dropout of 0.9, batch norm. With batch norm its two layers have two names each
+    in the state dict (`final_bn` and `classifier.0`, `linear_layer` and `classifier.1`), as in the
+    original's files. attention_dropout: of the pooling.
     """
 
-    def __init__(self, architecture: Architecture, *, dropout: float = 0.9):
+    def __init__(
+        self,
+        architecture: Architecture,
+        *,
+        dropout: float = 0.9,
+        attention_dropout: float = 0.0,
+    ):
         super().__init__()
         self.base = make_video_trunk(architecture)
+        size = self.base.feature_size
+        if architecture.base == "stica":
+            self.pooling_arch = make_pooling(
+                size, architecture, attention_dropout=attention_dropout
+            )
         self.use_l2_norm = architecture.use_l2_norm
         self.dropout = nn.Dropout(dropout if architecture.use_dropout else 0.0)
-        linear = nn.Linear(self.base.feature_size, architecture.num_classes)
+        linear = nn.Linear(size, architecture.num_classes)
         nn.init.orthogonal_(linear.weight)
         nn.init.zeros_(linear.bias)
         if architecture.use_bn:
-            self.final_bn = nn.BatchNorm1d(self.base.feature_size)
+            self.final_bn = nn.BatchNorm1d(size)
             self.linear_layer = linear
             self.classifier: nn.Module = nn.Sequential(self.final_bn, self.linear_layer)
         else:
@@ -82,10 +98,18 @@ class FineTuned(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, 3, T, H, W) normalised pixels to (B, num_classes) logits."""
-        return self.classify(self.base(video))
+        return self.classify(self.encode_video(video))
+
+    def encode_video(self, video: Tensor) -> Tensor:
+        """(B, 3, T, H, W) normalised pixels to (B, C): the pooled map."""
+        pools = hasattr(self, "pooling_arch")
+        embedding: Tensor = (
+            self.pooling_arch(self.base.feature_map(video)) if pools else self.base(video)
+        )
+        return embedding
 
     def classify(self, embedding: Tensor) -> Tensor:
-        """(B, C) pooled outputs of the trunk to (B, num_classes) logits."""
+        """(B, C) of `encode_video` to (B, num_classes) logits."""
         if self.use_l2_norm:
             embedding = F.normalize(embedding, dim=1)
         logits: Tensor = self.classifier(self.dropout(embedding))
@@ -93,28 +117,23 @@ class FineTuned(nn.Module):
 
 
 def build(
-    architecture: Architecture, *, dropout: float | None = None
-) -> AudioVisualGDT | FineTuned:
+    architecture: Architecture,
+    *,
+    dropout: float | None = None,
+    attention_dropout: float = 0.0,
+    text_side: bool = True,
+    word_table: Tensor | None = None,
+) -> Model:
     """The model that `architecture` names, with random weights of PyTorch's global generator.
 
-    dropout: None keeps the original's. For "vid_text_gdt" this is the audio-visual model too: its
-    video side is the same, and its text side is not built.
+    dropout: of heads or classifier; None keeps the original's. attention_dropout: of STiCA's
+    pooling. text_side, word_table: see `VideoTextGDT`.
     """
     options = {} if dropout is None else {"dropout": dropout}
     if architecture.model == "finetune":
-        return FineTuned(architecture, **options)
+        return FineTuned(architecture, attention_dropout=attention_dropout, **options)
+    if architecture.model == "stica":
+        return STiCA(architecture, attention_dropout=attention_dropout, **options)
+    if architecture.model == "vid_text_gdt":
+        return VideoTextGDT(architecture, text_side=text_side, word_table=word_table, **options)
     return AudioVisualGDT(architecture, **options)
-
-
-def make_video_trunk(architecture: Architecture) -> R2Plus1D:
-    """The trunk that `vid_base_arch` and `width` name, with random weights."""
-    return R2Plus1D(VIDEO_BLOCKS[architecture.vid_base_arch], architecture.width)
-
-
-def make_audio_trunk(architecture: Architecture) -> SpectrogramResNet:
-    """The trunk that `aud_base_arch` and `width` name, with random weights."""
-    return SpectrogramResNet(
-        AUDIO_BLOCKS[architecture.aud_base_arch],
-        architecture.width,
-        unused_classifier=architecture.aud_base_arch == "resnet9",
-    )

@@ -269,15 +269,17 @@ class ReferenceCases:
 def reference_cases(method: str, kinds: Sequence[str] | None = None) -> ReferenceCases:
     """The reference cases of `method` for the calling test file.
 
-    Folder: $SSVIDEO_GOLDEN/METHOD if that variable is set, else `golden` beside the test file,
-    or `golden/METHOD` when `kinds` is given (cases of other kinds are then ignored).
-    Raises DataError when the folder has no manifest.
+    Folder: $SSVIDEO_GOLDEN/METHOD if that variable is set, else `golden` beside the test file, or
+    `golden/METHOD` where that has no manifest. kinds: cases of other kinds are ignored.
+    Raises DataError when the folder has no manifest, unless `kinds` are given and it is absent.
     """
     tests = Path(sys._getframe(1).f_globals["__file__"]).parent
     shared = os.environ.get(GOLDEN_VARIABLE)
     if shared:
         folder = Path(shared) / method
     else:
-        folder = tests / "golden" if kinds is None else tests / "golden" / method
+        own = tests / "golden"
+        is_own = kinds is None or (own / "cases.json").is_file()
+        folder = own if is_own else own / method
     pending = Pending.read(tests / "golden_pending.toml")
     return ReferenceCases(folder, pending, kinds, load_cases(folder, kinds))

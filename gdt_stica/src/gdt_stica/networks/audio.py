@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
-from gdt_stica.architecture import AUDIO_BLOCKS
+from gdt_stica.architecture import AUDIO_BLOCKS, Architecture
 from gdt_stica.networks.trunk import Trunk, channels
 
 
@@ -43,6 +43,15 @@ class SpectrogramResNet(Trunk):
             # The original replaces conv1 after this initialisation, so it keeps PyTorch's own.
             if isinstance(module, nn.Conv2d) and name != "conv1":
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def make_audio_trunk(architecture: Architecture) -> SpectrogramResNet:
+    """The trunk that `aud_base_arch` and `width` name, with random weights."""
+    return SpectrogramResNet(
+        AUDIO_BLOCKS[architecture.aud_base_arch],
+        architecture.width,
+        unused_classifier=architecture.aud_base_arch == "resnet9",
+    )
 
 
 def _layer(size_in: int, size_out: int, num_blocks: int, stride: int) -> nn.Sequential:

@@ -12,18 +12,20 @@ PROJECTION_SIZE = 256
 class MLP(nn.Module):
     """(B, size) to (B, 256): dropout, linear, batch norm, ReLU, dropout, linear.
 
+    hidden: outputs of the first linear layer; None: as many as inputs.
     The numbers in the parameters' names are those of the published weights.
     """
 
-    def __init__(self, size: int, dropout: float = 0.3):
+    def __init__(self, size: int, dropout: float = 0.3, *, hidden: int | None = None):
         super().__init__()
+        hidden = hidden or size
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         layers["1"] = nn.Dropout(dropout)
-        layers["2"] = nn.Linear(size, size, bias=False)
-        layers["4"] = nn.BatchNorm1d(size)
+        layers["2"] = nn.Linear(size, hidden, bias=False)
+        layers["4"] = nn.BatchNorm1d(hidden)
         layers["5"] = nn.ReLU(inplace=True)
         layers["7"] = nn.Dropout(dropout)
-        layers["8"] = nn.Linear(size, PROJECTION_SIZE)
+        layers["8"] = nn.Linear(hidden, PROJECTION_SIZE)
         self.block_forward = nn.Sequential(layers)
 
     def forward(self, embedding: Tensor) -> Tensor:
@@ -31,6 +33,8 @@ class MLP(nn.Module):
         return projection
 
 
-def make_head(size: int, *, use_mlp: bool = True, dropout: float = 0.3) -> nn.Module:
+def make_head(
+    size: int, *, use_mlp: bool = True, dropout: float = 0.3, hidden: int | None = None
+) -> nn.Module:
     """The head of one modality: `MLP`, or a single linear layer to 256."""
-    return MLP(size, dropout) if use_mlp else nn.Linear(size, PROJECTION_SIZE)
+    return MLP(size, dropout, hidden=hidden) if use_mlp else nn.Linear(size, PROJECTION_SIZE)

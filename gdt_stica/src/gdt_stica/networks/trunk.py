@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from gdt_stica.architecture import first_channels
+
 POOLED = "avgpool"
 
 
 def channels(width: float) -> tuple[int, int, int, int]:
     """Channels of the four layers; width 1 gives 64, 128, 256, 512."""
-    first = int(64 * width)
+    first = first_channels(width)
     return first, 2 * first, 4 * first, 8 * first
 
 
@@ -28,7 +30,11 @@ class Trunk(nn.Module):
         return tuple(names[: names.index(POOLED) + 1])
 
     def forward(self, x: Tensor, until: str = POOLED) -> Tensor:
-        """(B, channels, ...) to (B, C): the output of stage `until`, averaged over its positions.
+        """(B, channels, ...) to (B, C): `feature_map`, averaged over its positions."""
+        return self.feature_map(x, until).flatten(2).mean(dim=2)
+
+    def feature_map(self, x: Tensor, until: str = "layer4") -> Tensor:
+        """(B, channels, ...) to the output of stage `until`, (B, C, ...), with its positions.
 
         Raises ValueError for a stage that does not exist. Later stages are not run.
         """
@@ -38,4 +44,25 @@ class Trunk(nn.Module):
             x = stage(x)
             if name == until:
                 break
-        return x.flatten(2).mean(dim=2)
+        return x
+
+
+class Network(nn.Module):
+    """A trunk under the name `base`, a level that all published names have."""
+
+    def __init__(self, base: Trunk):
+        super().__init__()
+        self.base = base
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, ...) to (B, C): the trunk's pooled output."""
+        embedding: Tensor = self.base(x)
+        return embedding
+
+
+class MapNetwork(Network):
+    """A trunk that keeps the positions of its last map, for a pooling of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, ...) to (B, C, ...): the output of the last layer."""
+        return self.base.feature_map(x)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import nn
 from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D
 
-from gdt_stica.architecture import VIDEO_BLOCKS
+from gdt_stica.architecture import VIDEO_BLOCKS, Architecture
 from gdt_stica.networks.trunk import Trunk, channels
 
 
@@ -37,6 +37,11 @@ class R2Plus1D(Trunk):
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def make_video_trunk(architecture: Architecture) -> R2Plus1D:
+    """The trunk that `vid_base_arch` and `width` name, with random weights."""
+    return R2Plus1D(VIDEO_BLOCKS[architecture.vid_base_arch], architecture.width)
 
 
 def _stem(size: int) -> nn.Sequential:
