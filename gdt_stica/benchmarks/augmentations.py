@@ -1,8 +1,9 @@
 """Augmented clips per second: python gdt_stica/benchmarks/augmentations.py [--device cuda]
 
-From 30 decoded frames of 256 x 340 pixels to 112 x 112. Plain: each clip by itself, as the original
-does in its workers. Ours: cutting the boxes out, collating them, one call for the batch. Equality
-is asserted first. Prints CSV; one thread for both, seconds of that thread on a processor.
+From 30 decoded frames of 256 x 340 pixels to 112 x 112, for GDT and for STiCA. Plain: each clip by
+itself, as the original does in its workers. Ours: cutting the boxes out, collating them, one call
+for the batch. Equality is asserted first. Prints CSV; one thread for both, seconds of that thread
+on a processor.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from fractions import Fraction
 import numpy as np
 import torch
 from gdt_stica.augmentations import augment
+from gdt_stica.clip_augmentations import augment_clips
+from gdt_stica.clip_sampling import ClipLook, ClipSampler
 from gdt_stica.sampling import GDTSampler, Look
-from plain_augmentations import augment as plain_augment
+from plain_augmentations import augment as plain_gdt
+from plain_augmentations import augment_stica as plain_stica
 from ssvideo_core.views import VideoInfo, View
+from ssvideo_torch.loader import TorchView
 from torch import Tensor
 
 FRAMES, HEIGHT, WIDTH, CROP = 30, 256, 340, 112
@@ -40,9 +45,25 @@ INFO = VideoInfo(
 )
 
 
-def look_of(view: View) -> Look:
-    params = {name: view.params[name].tolist() for name in Look._fields}
-    return Look(**params)
+SAMPLERS = {
+    "gdt": GDTSampler(copies=(0,), num_filters=40),
+    "stica": ClipSampler(num_views=1, crop_size=CROP),
+}
+
+
+def plain_clip(method: str, frames: Tensor, view: View, dtype: torch.dtype) -> Tensor:
+    names = (Look if method == "gdt" else ClipLook)._fields
+    drawn = {name: view.params[name].tolist() for name in names}
+    if method == "gdt":
+        return plain_gdt(frames, Look(**drawn), CROP, dtype)
+    drawn["jitter_factors"] = tuple(drawn["jitter_factors"])
+    return plain_stica(frames, view.box, ClipLook(**drawn), CROP, dtype)
+
+
+def batch_call(method: str, frames: Tensor, sizes: Tensor, params: dict[str, Tensor]) -> Tensor:
+    if method == "gdt":
+        return augment(frames, sizes, params, crop_size=CROP)
+    return augment_clips(TorchView(frames, sizes, None, sizes[:, 0], params), crop_size=CROP)
 
 
 def collated(frames: Tensor, views: list[View]) -> tuple[Tensor, Tensor]:
@@ -70,29 +91,27 @@ def median_seconds(call: Callable[[], object], device: str) -> float:
     return statistics.median(times)
 
 
-def compare(clips: int, device: str) -> tuple[float, float, float]:
+def compare(method: str, clips: int, device: str) -> tuple[float, float, float]:
     """Clips per second: plain, ours with collating, ours without."""
     rng = np.random.default_rng(0)
-    sampler = GDTSampler(copies=(0,), num_filters=40)
-    views = [sampler(INFO, rng)[0] for _ in range(clips)]
+    views = [SAMPLERS[method](INFO, rng)[0] for _ in range(clips)]
     shape = (clips, FRAMES, HEIGHT, WIDTH, 3)
     frames = torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8))
     names = views[0].params
     params = {n: torch.from_numpy(np.stack([v.params[n] for v in views])) for n in names}
-    looks = [look_of(view) for view in views]
     ready = [x.to(device) for x in collated(frames, views)]
     drawn = {name: value.to(device) for name, value in params.items()}
 
     def plain(dtype: torch.dtype = torch.float32) -> Tensor:
-        pairs = zip(frames, looks, strict=True)
-        return torch.stack([plain_augment(clip, look, CROP, dtype) for clip, look in pairs])
+        pairs = zip(frames, views, strict=True)
+        return torch.stack([plain_clip(method, clip, view, dtype) for clip, view in pairs])
 
     def ours() -> Tensor:
         batch, sizes = (x.to(device) for x in collated(frames, views))
-        return augment(batch, sizes, drawn, crop_size=CROP)
+        return batch_call(method, batch, sizes, drawn)
 
     def alone() -> Tensor:
-        return augment(ready[0], ready[1], drawn, crop_size=CROP)
+        return batch_call(method, ready[0], ready[1], drawn)
 
     # In float64: where a place lies between two pixels, interpolate rounds to about 1e-5 pixels.
     expected = plain(torch.float64).float()
@@ -111,11 +130,13 @@ def main() -> None:
     device = parser.parse_args().device
     torch.set_num_threads(1)
     hardware = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
-    print("clips,plain_per_s,ours_per_s,ratio,without_collating_per_s,torch,hardware")
-    for clips in (1, 8, 16):
-        plain, ours, alone = compare(clips, device)
-        row = [clips, f"{plain:.0f}", f"{ours:.0f}", f"{ours / plain:.1f}", f"{alone:.0f}"]
-        print(*row, torch.__version__, hardware, sep=",", flush=True)
+    print("method,clips,plain_per_s,ours_per_s,ratio,without_collating_per_s,torch,hardware")
+    for method in SAMPLERS:
+        for clips in (1, 8, 16):
+            plain, ours, alone = compare(method, clips, device)
+            speeds = [f"{plain:.0f}", f"{ours:.0f}", f"{ours / plain:.1f}", f"{alone:.0f}"]
+            row = [method, clips, *speeds, torch.__version__, hardware]
+            print(*row, sep=",", flush=True)
 
 
 if __name__ == "__main__":

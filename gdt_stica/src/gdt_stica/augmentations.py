@@ -8,24 +8,26 @@ Axes: B batch, T frames, H, W pixels read, S pixels per side of the crop, C = 3 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from gdt_stica.color import (
+    CONTRAST,
+    GRAY_WEIGHTS,
+    SATURATION,
+    GrayWeights,
+    compose,
+    mixed,
+    weighted_sum,
+)
 from gdt_stica.inputs import PIXEL_MEAN, PIXEL_STD
 
 ColorJitter = Literal["released", "per_frame"]
-GrayWeights = Literal["bgr", "rgb"]
 
-CONTRAST, SATURATION = 1, 2  # 0 is brightness, for which there is nothing to blend with
-# Of the first, second and third channel. The released code takes RGB for BGR.
-GRAY_WEIGHTS: Mapping[GrayWeights, tuple[float, float, float]] = {
-    "bgr": (0.114, 0.587, 0.299),
-    "rgb": (0.299, 0.587, 0.114),
-}
-CACHED_VALUES = 250_000  # floats that a part of a batch takes on a processor
+CACHED_VALUES = 1_000_000  # floats that a part of a batch takes on a processor
 
 
 def augment(
@@ -46,7 +48,19 @@ def augment(
     Scaling is bilinear, corners not aligned: `torch.nn.functional.interpolate` to the drawn size
     and a crop of the result, to rounding. Nothing is clamped.
     """
-    rows, columns = (_taps(params, sizes, axis, crop_size) for axis in (0, 1))
+    source = params["source_size"]
+    scaled = _scaled_sizes(source, params["short_side"])
+    rows, columns = (
+        taps(
+            source[:, axis],
+            scaled[:, axis],
+            params["crop_offset"][:, axis],
+            params["box_offset"][:, axis],
+            sizes[:, axis],
+            crop_size,
+        )
+        for axis in (0, 1)
+    )
     clips = resample(frames, rows, columns.flipped(params["flip"]))
     clips = jitter(
         clips, params["jitter_order"], params["jitter_factors"], how=color_jitter, gray=gray
@@ -66,25 +80,48 @@ class Taps(NamedTuple):
         return Taps(*(torch.where(which[:, None], part.flip(1), part) for part in self))
 
 
-def _taps(params: Mapping[str, Tensor], sizes: Tensor, axis: int, crop_size: int) -> Taps:
-    source = params["source_size"].double()
-    short_side = params["short_side"].double()
-    scaled = torch.where(
-        source[:, axis] > source[:, 1 - axis],
-        (source[:, axis] / source[:, 1 - axis] * short_side).floor(),
-        short_side,
-    )
-    offset = params["crop_offset"][:, axis]
-    places = torch.arange(crop_size, device=sizes.device) + offset[:, None]
-    at = ((places + 0.5) * (source[:, axis] / scaled)[:, None] - 0.5).clamp_(min=0)
-    at -= params["box_offset"][:, axis, None]
-    before, last = at.floor().long(), sizes[:, axis, None] - 1
+def _scaled_sizes(source: Tensor, short_side: Tensor) -> Tensor:
+    """(B, 2), as `geometry.scaled_size`, without reading a value back."""
+    other = source.flip(1).double()
+    longer = (source / other * short_side[:, None]).floor().long()
+    return longer.where(source > source.flip(1), short_side[:, None])
+
+
+def taps(
+    source: Tensor,
+    scaled: Tensor,
+    crop_offset: Tensor,
+    box_offset: Tensor,
+    size: Tensor,
+    crop_size: int,
+) -> Taps:
+    """Bilinear, corners not aligned: the places of a crop along one axis, all (B,) int64.
+
+    `source` pixels become `scaled` ones, and the crop begins at `crop_offset` among these. Of the
+    source, `size` pixels from `box_offset` on were read.
+    """
+    places = torch.arange(crop_size, device=size.device) + crop_offset[:, None]
+    step = source.double() / scaled
+    at = ((places + 0.5) * step[:, None] - 0.5).clamp_(min=0) - box_offset[:, None]
+    before, last = at.floor().long(), size[:, None] - 1
     weight = (at - before).float()
     return Taps(before.clamp(min=0).minimum(last), (before + 1).minimum(last), weight)
 
 
 def resample(frames: Tensor, rows: Taps, columns: Taps) -> Tensor:
-    """uint8 (B, T, H, W, C) at rows x columns: float32 (B, C, T, S, S) on the scale of the bytes.
+    """uint8 (B, T, H, W, C) at rows x columns: float32 (B, C, T, S, S), 0 to 255."""
+    clips, length, _, _, channels = frames.shape
+    size = rows.weight.shape[1]
+    out = torch.empty(clips, channels, length, size, size, device=frames.device)
+    for clip, time, pixels in resampled_parts(frames, rows, columns):
+        out[clip, :, time] = pixels
+    return out
+
+
+def resampled_parts(
+    frames: Tensor, rows: Taps, columns: Taps
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """`resample` of some clips and some of their frames at a time: which, and their pixels.
 
     First whole rows of bytes, then places within them: what the crop leaves out is not computed.
     """
@@ -93,7 +130,6 @@ def resample(frames: Tensor, rows: Taps, columns: Taps) -> Tensor:
     lines = frames.reshape(-1, width * channels)
     starts = torch.arange(0, len(lines), height, device=frames.device).view(clips, length, 1)
     planes = _planes(columns, channels)
-    out = torch.empty(clips, channels, length, size, size, device=frames.device)
     for clip, time in _parts(frames, size * width * channels):
         upper, lower = (
             lines.index_select(0, (starts[clip, time] + index[clip, None]).flatten())
@@ -101,13 +137,12 @@ def resample(frames: Tensor, rows: Taps, columns: Taps) -> Tensor:
             .float()
             for index in (rows.before, rows.after)
         )
-        mixed = upper.lerp_(lower, rows.weight[clip, None, :, None])
+        lines_between = upper.lerp_(lower, rows.weight[clip, None, :, None])
         before, after, weight = (part[clip, None, None] for part in planes)
-        shape = (*mixed.shape[:3], channels * size)
-        left, right = (mixed.gather(3, index.expand(shape)) for index in (before, after))
-        pixels = left.lerp_(right, weight).view(*mixed.shape[:3], channels, size)
-        out[clip, :, time] = pixels.permute(0, 3, 1, 2, 4)
-    return out
+        shape = (*lines_between.shape[:3], channels * size)
+        left, right = (lines_between.gather(3, index.expand(shape)) for index in (before, after))
+        pixels = left.lerp_(right, weight).view(*shape[:3], channels, size)
+        yield clip, time, pixels.permute(0, 3, 1, 2, 4)
 
 
 def _planes(columns: Taps, channels: int) -> Taps:
@@ -154,15 +189,10 @@ def jitter(
 
     Raises ValueError for fewer than three frames under "released".
     """
+    if how == "per_frame":
+        return mixed(clips, compose(order, factors), gray)
     operations, by = (x.T.reshape(3, -1, 1, 1, 1, 1) for x in (order, factors))
-    weights = GRAY_WEIGHTS[gray]
-    if how == "released":
-        return _jitter_released(clips, operations, by, weights)
-    for operation, factor in zip(operations, by, strict=True):
-        mixed = _weighted_sum(clips, 1, weights)
-        other, _ = _other(operation, mixed, mixed.mean((1, 3, 4), keepdim=True))
-        clips = other.lerp(clips, factor)
-    return clips
+    return _jitter_released(clips, operations, by, GRAY_WEIGHTS[gray])
 
 
 def _jitter_released(
@@ -178,20 +208,14 @@ def _jitter_released(
     first, rest = clips[:, :, :3], clips[:, :, 3:]
     scale, shift = factors.new_ones(1), factors.new_zeros(1)
     for operation, factor in zip(operations, factors, strict=True):
-        mixed = _weighted_sum(first, 2, weights)
-        mean = mixed.mean((2, 3, 4), keepdim=True) * (3 / length)
-        other, flat = _other(operation, mixed, mean)
+        grayed = weighted_sum(first, 2, weights)
+        mean = grayed.mean((2, 3, 4), keepdim=True) * (3 / length)
+        other, flat = _other(operation, grayed, mean)
         first = other.lerp(first, factor)
         scale, shift = factor * scale, flat.lerp(shift, factor)
     clips[:, :, :3] = first
     rest.mul_(scale).add_(shift)
     return clips
-
-
-def _weighted_sum(x: Tensor, axis: int, weights: tuple[float, ...]) -> Tensor:
-    """Over the first three places of an axis, which stays with length 1."""
-    parts = (x.narrow(axis, place, 1) * weight for place, weight in enumerate(weights))
-    return sum(parts, start=x.new_zeros(()))
 
 
 def _other(operation: Tensor, gray: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:

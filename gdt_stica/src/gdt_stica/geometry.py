@@ -46,3 +46,24 @@ def _span(source: int, scaled: int, offset: int, size: int) -> tuple[int, int]:
     first = max((offset + 0.5) * step - 0.5, 0.0)
     last = max((offset + size - 0.5) * step - 0.5, 0.0)
     return math.floor(first), min(math.floor(last) + 2, source)
+
+
+def crop_of_area(height: int, width: int, area: float, log_ratio: float) -> tuple[int, int] | None:
+    """(height, width) of a crop with a share `area` of the frame, or None where it does not fit.
+
+    log_ratio: natural logarithm of the crop's width / height.
+    """
+    pixels, ratio = area * height * width, math.exp(log_ratio)
+    high, wide = round(math.sqrt(pixels / ratio)), round(math.sqrt(pixels * ratio))
+    return (high, wide) if 0 < high <= height and 0 < wide <= width else None
+
+
+def central_crop(height: int, width: int, ratios: tuple[float, float]) -> Box:
+    """The largest box in the middle whose width / height lies within `ratios`."""
+    lowest, highest = ratios
+    high, wide = height, width
+    if width / height < lowest:
+        high = round(width / lowest)
+    elif width / height > highest:
+        wide = round(height * highest)
+    return (height - high) // 2, (width - wide) // 2, high, wide

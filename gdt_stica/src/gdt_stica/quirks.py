@@ -1,7 +1,7 @@
-"""Where the released code of GDT differs from what it means to do, and what we do.
+"""Where the released code of GDT and STiCA differs from what it means to do, and what we do.
 
 Every quirk is a choice between "released" and a mended value. `resolve` turns --fidelity and single
-options into plain words, which the functions below training take as keywords.
+options of a command into plain words, which the functions below training take as keywords.
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ from dataclasses import dataclass
 from gdt_stica.choices import check_choice
 
 FIDELITIES = ("default", "released", "fixed")
+GDT, STICA, EVAL = COMMANDS = ("main_gdt", "main_stica", "eval_video")
 
 
 @dataclass(frozen=True)
 class Quirk:
     """One difference.
 
-    name: of the option. released, fixed: its value as in the released code, and mended. default:
-    one of the two. why: what the released code does, and the reason for the default.
+    name: of the option. commands: of `COMMANDS`, those that have it. released, fixed: its value as
+    in the released code, and mended. default: one of the two. why: what the released code does, and
+    the reason for the default.
     """
 
     name: str
+    commands: tuple[str, ...]
     released: str
     fixed: str
     default: str
@@ -33,9 +36,10 @@ class Quirk:
         return {"default": self.default, "released": self.released, "fixed": self.fixed}[fidelity]
 
 
-QUIRKS = (
+ALL_QUIRKS = (
     Quirk(
         name="negatives",
+        commands=(GDT,),
         released="released",
         fixed="unique",
         default="released",
@@ -44,6 +48,7 @@ QUIRKS = (
     ),
     Quirk(
         name="schedule",
+        commands=(GDT, EVAL),
         released="released",
         fixed="exact",
         default="released",
@@ -52,6 +57,7 @@ QUIRKS = (
     ),
     Quirk(
         name="warm_up",
+        commands=(GDT,),
         released="released",
         fixed="nonzero",
         default="nonzero",
@@ -60,6 +66,7 @@ QUIRKS = (
     ),
     Quirk(
         name="color_jitter",
+        commands=(GDT,),
         released="released",
         fixed="per_frame",
         default="released",
@@ -69,26 +76,94 @@ QUIRKS = (
     ),
     Quirk(
         name="random_crop",
+        commands=(GDT, STICA, EVAL),
         released="released",
         fixed="inclusive",
         default="released",
         why="A random crop never takes the last row or column. The published networks saw these "
         "crops.",
     ),
+    Quirk(
+        name="feature_crops",
+        commands=(STICA,),
+        released="released",
+        fixed="inclusive",
+        default="released",
+        why="A crop of the feature map never takes the last row, column or time, so a large one is "
+        "always the same. The published numbers were made so.",
+    ),
+    Quirk(
+        name="crop_passes",
+        commands=(STICA,),
+        released="released",
+        fixed="needed",
+        default="needed",
+        why="Small crops are drawn and encoded again for each large one, and the sound for each "
+        "view, though the losses are the same. Only dropout and running statistics notice.",
+    ),
+    Quirk(
+        name="clip_colors",
+        commands=(STICA, EVAL),
+        released="released",
+        fixed="fixed",
+        default="released",
+        why="Colours are changed after standardisation, so darker is closer to the mean gray, and "
+        "gray has the weights of blue, green, red. The published numbers were made so.",
+    ),
+    Quirk(
+        name="blur",
+        commands=(STICA, EVAL),
+        released="released",
+        fixed="fixed",
+        default="released",
+        why="The range of sigma is taken for a sigma of each axis, so every blur is along the rows "
+        "and of 2 pixels, not of 0.1 to 2 along both. The published numbers were made so.",
+    ),
+    Quirk(
+        name="test_aug",
+        commands=(EVAL,),
+        released="released",
+        fixed="deterministic",
+        default="deterministic",
+        why="Clips are scaled and coloured at random when a network is tested, so that two tests "
+        "differ. One test of one network should have one result.",
+    ),
+    Quirk(
+        name="feature_bn",
+        commands=(EVAL,),
+        released="released",
+        fixed="frozen",
+        default="frozen",
+        why="When only the classifier is trained, the batch norms of the trunk still use each "
+        "batch's statistics and keep them. A trunk that is not trained should not change.",
+    ),
 )
 
 
-def resolve(fidelity: str, overrides: Mapping[str, str | None]) -> dict[str, str]:
-    """Quirk to value, for all `QUIRKS`.
+def quirks_of(command: str) -> tuple[Quirk, ...]:
+    """Those that one of `COMMANDS` has an option for."""
+    check_choice(f"command {command}", command, COMMANDS)
+    return tuple(quirk for quirk in ALL_QUIRKS if command in quirk.commands)
+
+
+QUIRKS = quirks_of(GDT)
+
+
+def resolve(
+    fidelity: str, overrides: Mapping[str, str | None], *, command: str = GDT
+) -> dict[str, str]:
+    """Quirk to value, for all of a command.
 
     fidelity: one of `FIDELITIES`. overrides: quirk to the value that an option gives it; None where
-    it was not given. Raises ConfigError for a fidelity, a quirk or a value that does not exist.
+    it was not given. command: one of `COMMANDS`. Raises ConfigError for a fidelity, a command, a
+    quirk of it or a value that does not exist.
     """
     check_choice(f"--fidelity {fidelity}", fidelity, FIDELITIES)
+    quirks = quirks_of(command)
     for name in overrides:
-        check_choice(f"quirk {name}", name, tuple(quirk.name for quirk in QUIRKS))
+        check_choice(f"quirk {name}", name, tuple(quirk.name for quirk in quirks))
     values = {}
-    for quirk in QUIRKS:
+    for quirk in quirks:
         given = overrides.get(quirk.name)
         if given is not None:
             check_choice(f"--{quirk.name} {given}", given, (quirk.released, quirk.fixed))
@@ -98,8 +173,10 @@ def resolve(fidelity: str, overrides: Mapping[str, str | None]) -> dict[str, str
 
 def markdown_table() -> str:
     """The README's table of all quirks: a header and one line each, with a last line break."""
-    lines = ["| option | released | fixed | default | what and why |", "|---|---|---|---|---|"]
-    for quirk in QUIRKS:
+    header = ("option", "of", "released", "fixed", "default", "what and why")
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    for quirk in ALL_QUIRKS:
+        commands = ", ".join(f"`{command}`" for command in quirk.commands)
         values = (f"`{value}`" for value in (quirk.released, quirk.fixed, quirk.default))
-        lines.append(f"| {' | '.join((f'`{quirk.name}`', *values, quirk.why))} |")
+        lines.append(f"| {' | '.join((f'`{quirk.name}`', commands, *values, quirk.why))} |")
     return "\n".join(lines) + "\n"

@@ -105,9 +105,7 @@ class GDTSampler:
     @property
     def short_side_range(self) -> tuple[int, int]:
         """Pixels between which the shorter side is drawn."""
-        if self.short_side is not None:
-            return self.short_side
-        return (128, 160) if self.crop_size in (112, 128) else (256, 320)
+        return self.short_side or short_side_range(self.crop_size)
 
     @property
     def spectrogram_size(self) -> tuple[int, int]:
@@ -135,7 +133,13 @@ class GDTSampler:
                 moved_s = start_s + (moves_s[shift] if self.temporal_jitter else 0.0)
                 volume = volumes[shift] if self.volume_jitter else 1.0
                 params = {**view.params, **sound_params(volume, *masks[shift])}
-                view = replace(view, sound=self._span(info, moved_s), params=params)
+                sound = sound_span(
+                    info,
+                    moved_s,
+                    num_samples=self.num_sec * self.sound_rate_hz,
+                    rate_hz=self.sound_rate_hz,
+                )
+                view = replace(view, sound=sound, params=params)
             views.append(view)
         return views
 
@@ -164,26 +168,15 @@ class GDTSampler:
 
     def _clip(self, info: VideoInfo, shift: int) -> tuple[NDArray[np.int64], float]:
         """Frames of a clip and the second on the video's clock at which it begins."""
-        trusted = info.pts is not None and info.damage is None
-        claimed = info.header_frames if trusted and info.header_frames else info.num_frames
-        fps = float(info.rate)
         length = clip_length(
-            fps,
+            float(info.rate),
             num_frames=self.num_frames,
             target_fps=self.target_fps,
             sample_rate=self.sample_rate,
         )
-        start = clip_start(shift, NUM_TIME_SHIFTS, length=length, num_source_frames=claimed)
-        frames = decode_indices(
-            start,
-            length=length,
-            num_frames=self.num_frames,
-            num_source_frames=claimed,
-            duration=info.duration if trusted else None,
-            pts=None if info.pts is None else info.pts - info.pts[0],
-        )
-        first_s = 0.0 if info.pts is None else float(info.pts[0] * info.time_base)
-        return np.minimum(frames, info.num_frames - 1), first_s + start / fps
+        stored = claimed_frames(info)
+        start = clip_start(shift, NUM_TIME_SHIFTS, length=length, num_source_frames=stored)
+        return clip_frames(info, start, length=length, num_frames=self.num_frames)
 
     def _view(self, info: VideoInfo, frames: NDArray[np.int64], look: Look) -> View:
         box = source_box(
@@ -196,17 +189,51 @@ class GDTSampler:
         params = video_params(look, source_size=(info.height, info.width), box_offset=box[:2])
         return View(frames, box=box, params=params)
 
-    def _span(self, info: VideoInfo, start_s: float) -> SoundSpan:
-        num_samples = self.num_sec * self.sound_rate_hz
-        part = sound_slice(
-            start_s - info.sound_start_s,
-            num_samples=num_samples,
-            stored_samples=math.floor(info.sound_duration_s * self.sound_rate_hz),
-            rate_hz=self.sound_rate_hz,
-        )
-        return SoundSpan(
-            info.sound_start_s + part.start / self.sound_rate_hz, num_samples, self.sound_rate_hz
-        )
+
+def claimed_frames(info: VideoInfo) -> int:
+    """Frames that clips are laid out on: what the container claims, where that can be trusted."""
+    if info.header_frames and _times_are_trusted(info):
+        return info.header_frames
+    return info.num_frames
+
+
+def clip_frames(
+    info: VideoInfo, start: float, *, length: float, num_frames: int
+) -> tuple[NDArray[np.int64], float]:
+    """Frame numbers [num_frames] of a clip and the second on the video's clock at which it begins.
+
+    start, length: in stored frames, of `claimed_frames`; see `timing.decode_indices`.
+    """
+    frames = decode_indices(
+        start,
+        length=length,
+        num_frames=num_frames,
+        num_source_frames=claimed_frames(info),
+        duration=info.duration if _times_are_trusted(info) else None,
+        pts=None if info.pts is None else info.pts - info.pts[0],
+    )
+    first_s = 0.0 if info.pts is None else float(info.pts[0] * info.time_base)
+    return np.minimum(frames, info.num_frames - 1), first_s + start / float(info.rate)
+
+
+def _times_are_trusted(info: VideoInfo) -> bool:
+    return info.pts is not None and info.damage is None
+
+
+def sound_span(info: VideoInfo, start_s: float, *, num_samples: int, rate_hz: int) -> SoundSpan:
+    """Sound from start_s on the video's clock, begun earlier where it would end early."""
+    part = sound_slice(
+        start_s - info.sound_start_s,
+        num_samples=num_samples,
+        stored_samples=math.floor(info.sound_duration_s * rate_hz),
+        rate_hz=rate_hz,
+    )
+    return SoundSpan(info.sound_start_s + part.start / rate_hz, num_samples, rate_hz)
+
+
+def short_side_range(crop_size: int) -> tuple[int, int]:
+    """Pixels between which the released code draws the shorter side for a crop."""
+    return (128, 160) if crop_size in (112, 128) else (256, 320)
 
 
 def video_params(
