@@ -91,5 +91,8 @@ def test_batches_of_training_crops_have_few_shapes() -> None:
 
 
 def test_workers_do_not_import_jax() -> None:
-    code = "import sys, brave.crops; assert not {'jax', 'flax', 'sklearn'} & set(sys.modules)"
+    code = (
+        "import sys, brave.crops, brave.training_data; "
+        "assert not {'jax', 'flax', 'sklearn'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

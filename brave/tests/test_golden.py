@@ -1,12 +1,9 @@
-"""The original code's values (tests/golden/CASES.md says what each kind is).
-
-Kinds of the paper's evaluation are adapted in `test_golden_evaluation.py`.
-"""
+"""The original's networks in numbers (tests/golden/CASES.md says what each kind is)."""
 
 from __future__ import annotations
 
 import functools
-import importlib.util
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,24 +11,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from brave.networks.initial import variable_shapes
 from brave.networks.layers import BatchNorm, temporal_shift
 from brave.networks.tsm_resnet import TSMResNet
 from flax.traverse_util import flatten_dict, unflatten_dict
-from ssvideo_core.testing.cases import Case, reference_cases
+from ssvideo_core.testing.cases import Case, load_cases, reference_cases
 from ssvideo_core.testing.fill import fill
-from ssvideo_core.testing.rekey import rekey
+from ssvideo_core.testing.rekey import check_renamed
 
-_spec = importlib.util.spec_from_file_location(
-    "golden_evaluation", Path(__file__).with_name("test_golden_evaluation.py")
-)
-_evaluation = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_evaluation)
-ELSEWHERE = set(_evaluation.KINDS)
-
-golden = reference_cases("brave")
-golden.cases = [case for case in golden.cases if case.kind not in ELSEWHERE]
+KINDS = ("video_backbone", "temporal_shift", "syncbn_ema")
+golden = reference_cases("brave", KINDS)
 
 
 def filled(shapes: Mapping[str, Any], root: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,14 +97,13 @@ def _(case: Case) -> dict[str, Any]:
 test_reference = golden.parametrised()
 
 
-def test_other_names_files_and_order(tmp_path: Path) -> None:
-    other = golden.moved(rekey(golden.folder, tmp_path / "brave", drop=ELSEWHERE))
-    checked = set()
-    for case in other.cases:
-        try:
-            other.check(case, tmp_path)
-            checked.add(case.kind)
-        except pytest.skip.Exception:
-            continue
-    covers = golden.pending.covers
-    assert checked == {case.kind for case in golden.cases if not covers(case.kind, case.params)}
+def test_nothing_depends_on_the_names_in_a_folder(tmp_path: Path) -> None:
+    check_renamed(golden, tmp_path)
+
+
+def test_every_kind_has_an_adapter() -> None:
+    """Kinds are shared among the test files called test_golden*."""
+    tests = Path(__file__).parent
+    text = "".join(path.read_text() for path in tests.glob("test_golden*.py"))
+    cases = load_cases(tests / "golden")
+    assert {case.kind for case in cases} == set(re.findall(r'@golden\.kind\("(\w+)"\)', text))

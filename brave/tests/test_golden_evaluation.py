@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,8 @@ from ssvideo_core.formats.tfrecord import (
     record_offsets,
     write_records,
 )
-from ssvideo_core.testing.cases import GOLDEN_VARIABLE, Case, ReferenceCases, load_cases
-from ssvideo_core.testing.pending import Pending
-from ssvideo_core.testing.rekey import rekey
+from ssvideo_core.testing.cases import Case, reference_cases
+from ssvideo_core.testing.rekey import check_renamed
 
 from brave import augmentations, sampling
 
@@ -40,9 +38,7 @@ CLASSIFIER = ("linear_svm", "top_k_accuracy", "group_average")
 RECORDS = ("tfrecord_file", "tfrecord_header", "tfrecord_record", "tfrecord_damage", "masked_crc")
 KINDS = (*SAMPLING, *IMAGES, *JPEGS, *COLOURS, *CLASSIFIER, *RECORDS)
 
-shared = os.environ.get(GOLDEN_VARIABLE)
-folder = Path(shared) / "brave" if shared else Path(__file__).parent / "golden"
-golden = ReferenceCases(folder, Pending({}), KINDS, load_cases(folder, KINDS))
+golden = reference_cases("brave", KINDS)
 
 
 def rows(case: Case) -> list[dict[str, int]]:
@@ -312,18 +308,5 @@ def _(case: Case) -> dict[str, Any]:
 test_reference = golden.parametrised()
 
 
-@pytest.mark.skipif(bool(shared), reason="another folder may have fewer kinds")
-def test_every_kind_has_a_case() -> None:
-    assert {case.kind for case in golden.cases} == set(KINDS)
-
-
 def test_nothing_depends_on_the_names_in_a_folder(tmp_path: Path) -> None:
-    if not golden.cases:
-        pytest.skip(f"{folder} has none of these kinds")
-    others = {case.kind for case in load_cases(folder)} - set(KINDS)
-    moved = golden.moved(rekey(folder, tmp_path / "moved", drop=others))
-    assert len(moved.cases) == len(golden.cases)
-    for case in moved.cases:
-        work = tmp_path / f"{moved.cases.index(case)}"
-        work.mkdir()
-        moved.check(case, work)
+    check_renamed(golden, tmp_path)

@@ -49,8 +49,12 @@ def augment(frames: Array, grid: dict[str, Array], draws: dict[str, Array]) -> A
 
 def augment_clip(clip: Array, grid: dict[str, Array], draw: dict[str, Array]) -> Array:
     """One clip of `augment`: [T, H, W, 3] uint8 to [T, S, S, 3] float32."""
-    x: Array = resize(clip, grid) * np.float32(1 / 255)
-    x = jax.lax.cond(draw["flip"], flip, _same, x)
+    return change_look(resize(clip, grid) * np.float32(1 / 255), draw)
+
+
+def change_look(clip: Array, draw: dict[str, Array]) -> Array:
+    """Mirror, colours and grey as drawn for one clip, [T, S, S, 3] float32 in [0, 1]."""
+    x: Array = jax.lax.cond(draw["flip"], flip, _same, clip)
     x = jax.lax.cond(draw["colour"], lambda x: change_colours(x, draw), _same, x)
     x = jax.lax.cond(draw["grey"], to_grey, _same, x)
     return x

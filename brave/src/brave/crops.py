@@ -27,6 +27,7 @@ from brave.sampling import (
     frame_numbers,
     linspace_windows,
     random_window,
+    shared_frames,
     training_box,
     window_span,
 )
@@ -149,6 +150,4 @@ def _needed(
     windows: Sequence[range], stored: int
 ) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
     """The stored frames that any window needs, [F] ascending, and the rows of each window there."""
-    numbers = [frame_numbers(window, stored) for window in windows]
-    needed = np.unique(np.concatenate(numbers))
-    return needed, [np.searchsorted(needed, own) for own in numbers]
+    return shared_frames([frame_numbers(window, stored) for window in windows])

@@ -71,7 +71,9 @@ def resize_min(frames: Frames, min_side: int) -> Frames:
     return _resize(frames, *shape, np.uint8)
 
 
-def resize_bilinear(frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
+def resize_bilinear(
+    frames: NDArray[np.uint8] | NDArray[np.float32], height: int, width: int
+) -> NDArray[np.float32]:
     """TensorFlow's `tf.image.resize`: bilinear, half-pixel centres, no antialiasing, float32.
 
     frames: [T, H, W, 3]. Returns [T, height, width, 3], not rounded. The order of the operations is
@@ -100,7 +102,7 @@ def cut(frames: Frames, box: Box) -> Frames:
     return frames[:, box.y : box.y + box.height, box.x : box.x + box.width]
 
 
-def _resize(frames: Frames, height: int, width: int, dtype: type[Any]) -> NDArray[Any]:
+def _resize(frames: NDArray[Any], height: int, width: int, dtype: type[Any]) -> NDArray[Any]:
     left, right, along_x = interpolation(frames.shape[2], width)
     top, bottom, along_y = interpolation(frames.shape[1], height)
     resized = np.empty((len(frames), height, width, frames.shape[3]), dtype)

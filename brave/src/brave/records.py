@@ -82,15 +82,18 @@ class LabelledVideos:
         """The record itself, its frames still as JPEG. Raises DataError for a damaged one."""
         return parse_record(self._records.read(index), name=self.name(index))
 
-    def decode(self, index: int, record: VideoRecord, numbers: NDArray[np.int64]) -> Frames:
-        """Frames `numbers` of a record that `read` gave, [N, H, W, 3] uint8.
+    def decode(
+        self, index: int, record: VideoRecord, numbers: NDArray[np.int64], *, flow: bool = False
+    ) -> Frames:
+        """Frames `numbers` of a record that `read` gave, [N, H, W, 3] uint8; or those of its flow.
 
         Raises DecodeError for data that is damaged inside.
         """
+        jpegs, kind = (record.flow, "flow frame") if flow else (record.frames, "frame")
         frames = np.empty((0, 0, 0, 3), np.uint8)
         for place, number in enumerate(numbers.tolist()):
-            with self._frame(index, number):
-                frame = decode_jpeg(record.frames[number])
+            with self._frame(index, number, kind):
+                frame = decode_jpeg(jpegs[number])
                 if not place:
                     frames = np.empty((len(numbers), *frame.shape), np.uint8)
                 if frame.shape != frames.shape[1:]:
@@ -99,12 +102,12 @@ class LabelledVideos:
         return frames
 
     @contextmanager
-    def _frame(self, index: int, number: int) -> Iterator[None]:
+    def _frame(self, index: int, number: int, kind: str = "frame") -> Iterator[None]:
         """Errors of this frame say where it is."""
         try:
             yield
         except DecodeError as error:
-            raise DecodeError(f"{self.name(index)}, frame {number}: {error}") from None
+            raise DecodeError(f"{self.name(index)}, {kind} {number}: {error}") from None
 
 
 def _size(shape: tuple[int, int]) -> str:

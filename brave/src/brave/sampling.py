@@ -7,6 +7,7 @@ Plain functions of numbers and, where something is drawn, of one NumPy generator
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +72,18 @@ def frame_numbers(window: range, stored: int) -> NDArray[np.int64]:
     return np.array(window, np.int64) % stored
 
 
+def shared_frames(
+    numbers: Sequence[NDArray[np.int64]],
+) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """What several clips need together, so that each frame is decoded once.
+
+    numbers: of stored frames, [T] for each clip. Returns the frames that any clip needs, [F]
+    ascending, and the places of each clip's frames there, [T].
+    """
+    needed = np.unique(np.concatenate(numbers))
+    return needed, [np.searchsorted(needed, own) for own in numbers]
+
+
 def linspace_windows(length: int, *, count: int, num_frames: int, step: int) -> list[range]:
     """`count` windows spread evenly over `length` frames (test time).
 
@@ -79,8 +92,15 @@ def linspace_windows(length: int, *, count: int, num_frames: int, step: int) -> 
     one window; extend the video first.
     """
     free = _free(length, num_frames, step)
-    starts = [0] if count == 1 else [*_float32_starts(free, count), free]
-    return [_window(start, num_frames, step) for start in starts]
+    return [_window(start, num_frames, step) for start in spread_starts(free, count)]
+
+
+def spread_starts(free: int, count: int) -> list[int]:
+    """`count` whole numbers spread evenly from 0 to `free`, truncated from float32; one is 0."""
+    if count == 1:
+        return [0]
+    delta = np.float32(free) / np.float32(count - 1)
+    return [*(int(np.float32(i) * delta) for i in range(count - 1)), free]
 
 
 def random_window(length: int, *, num_frames: int, step: int, rng: np.random.Generator) -> range:
@@ -187,11 +207,6 @@ def _free(length: int, num_frames: int, step: int) -> int:
     if length < span:
         raise DataError(f"a window of {span} does not fit into {length}; expected {span} or more")
     return length - span
-
-
-def _float32_starts(free: int, count: int) -> list[int]:
-    delta = np.float32(free) / np.float32(count - 1)
-    return [int(np.float32(i) * delta) for i in range(count - 1)]
 
 
 def _draw_size(
