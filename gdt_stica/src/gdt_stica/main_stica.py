@@ -1,0 +1,32 @@
+"""`python -m gdt_stica.main_stica`: train STiCA."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from ssvideo_core import config as configs
+from ssvideo_core.errors import exit_code
+
+from gdt_stica.stica_config import MainSTiCA
+
+PROG = "gdt_stica main_stica"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the flags, then train; returns the exit code, 75 after an interruption."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    words = list(sys.argv[1:] if argv is None else argv)
+    return exit_code(PROG, lambda: _train(words))
+
+
+def _train(words: Sequence[str]) -> int:
+    config = configs.parse(MainSTiCA, words, prog=PROG)
+    from gdt_stica.stica_run import run_stica
+
+    return run_stica(config, ["python", "-m", "gdt_stica.main_stica", *words])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

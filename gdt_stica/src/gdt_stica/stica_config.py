@@ -1,0 +1,193 @@
+"""The flags of `main_stica`, under their original spellings.
+
+Flags that mean the same as in `main_gdt` are taken from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssvideo_core.errors import ConfigError
+
+from gdt_stica.config import HIGHEST_RATE_HZ, MainGDT, _flag, _ignored
+
+
+def _shared(name: str, default: Any = dataclasses.MISSING) -> Any:
+    """The flag of `main_gdt`, with its default unless another one is given."""
+    field = MainGDT.__dataclass_fields__[name]
+    chosen = field.default if default is dataclasses.MISSING else default
+    return dataclasses.field(default=chosen, metadata=field.metadata)
+
+
+@dataclass(frozen=True)
+class MainSTiCA:
+    """Train STiCA: video that agrees with its sound, and with crops of its own feature map.
+
+    One process, or several under torchrun, torch.distributed.launch or srun. The same command goes
+    on where an interrupted one stopped; SIGTERM and SIGUSR1 write a checkpoint and exit with 75.
+    """
+
+    root_dir: Path | None = _shared("root_dir")
+    dump_path: Path | None = _flag(
+        "dump_path", None, "the run's folder (default: runs/main_stica-DIGEST)", operational=True
+    )
+    dataset_name: str = _flag(
+        "dataset_name", "kinetics", "what the data is called in records", operational=True
+    )
+    num_data_samples: int | None = _shared("num_data_samples")
+    workers: int = _shared("workers", 10)
+
+    num_frames: int = _flag("num_frames", 30, "frames of a clip; 30, 60, 90 or 120 in the paper")
+    target_fps: int = _shared("target_fps")
+    sample_rate: int = _shared("sample_rate")
+    num_sec: int = _flag("num_sec", 1, "seconds of a clip: num_frames / target_fps")
+    train_crop_size: int = _shared("train_crop_size")
+    use_random_resize_crop: bool = _flag(
+        "use_random_resize_crop", True, "crops of 14 to 100 % of the area, else of --short_side"
+    )
+    short_side: tuple[int, ...] = _shared("short_side")
+    colorjitter: bool = _flag("colorjitter", True, "change colours of 8 clips in 10")
+    use_grayscale: bool = _flag("use_grayscale", True, "make 2 clips in 10 gray")
+    use_gaussian: bool = _flag("use_gaussian", True, "blur every other clip")
+    multi_crop: bool = _flag("multi_crop", True, "two views of each clip; STiCA needs them")
+    num_sec_aud: int = _flag("num_sec_aud", 1, "seconds of sound")
+    aud_sample_rate: int = _shared("aud_sample_rate")
+    aud_spec_type: int = _shared("aud_spec_type", 2)
+    use_volume_jittering: bool = _shared("use_volume_jittering")
+    use_audio_temp_jittering: bool = _flag(
+        "use_audio_temp_jittering", False, "move the sound by up to half a second"
+    )
+    z_normalize: bool = _shared("z_normalize", False)
+
+    num_large_crops: int = _flag("num_large_crops", 2, "large crops in space, 0 to 2")
+    num_small_crops: int = _flag("num_small_crops", 0, "small crops in space")
+    num_large_tcrops: int = _flag("num_large_tcrops", 0, "large crops in time, 0 to 2")
+    num_small_tcrops: int = _flag("num_small_tcrops", 0, "small crops in time")
+    temp: float = _flag("temp", 0.5, "temperature between crops; 0.1 with sound")
+    cross_modal_alpha: float = _flag(
+        "cross_modal_alpha", 0.5, "share of the loss with sound, 0 to 1; crops have the rest"
+    )
+
+    num_layer: int = _flag("num_layer", 2, "transformer layers that pool the video; 0: average")
+    num_head: int = _flag("num_head", 4, "attention heads")
+    dp: float = _flag("dp", 0.0, "dropout of the transformer")
+    positional_emb: bool = _flag("positional_emb", False, "learned positions of its tokens")
+    qkv_mha: bool = _flag("qkv_mha", False, "learned values and outputs of its attention")
+    transformer_time_dim: int = _flag(
+        "transformer_time_dim", 4, "its tokens: 4, 8, 12, 15 for 30, 60, 90, 120 frames"
+    )
+    width: float = _shared("width")
+    head_dropout: float = _shared("head_dropout")
+
+    batch_size: int = _shared("batch_size")
+    epochs: int = _shared("epochs", 150)
+    base_lr: float = _flag("base_lr", 0.01, "learning rate, whatever the number of processes")
+    use_warmup_scheduler: bool = _flag("use_warmup_scheduler", True, "begin with lower rates")
+    warmup_epochs: int = _flag("warmup_epochs", 10, "epochs until the full rate")
+    start_warmup: float = _flag("start_warmup", 1e-3, "rate of the first step")
+    use_lr_scheduler: bool = _flag("use_lr_scheduler", False, "cosine down to --final_lr")
+    final_lr: float = _flag("final_lr", 0.0, "rate after the last step of the cosine")
+    wd: float = _flag("wd", 1e-5, "weight decay, on every parameter")
+    seed: int = _shared("seed", 31)
+
+    fidelity: str = _shared("fidelity")
+    feature_crops: str | None = _flag(
+        "feature_crops",
+        None,
+        "whether the last place on the map is drawn",
+        choices=("released", "inclusive"),
+    )
+    crop_passes: str | None = _flag(
+        "crop_passes", None, "of crops through the head", choices=("released", "needed")
+    )
+    clip_colors: str | None = _flag(
+        "clip_colors", None, "weights and place of colour changes", choices=("released", "fixed")
+    )
+    blur: str | None = _flag("blur", None, "its direction", choices=("released", "fixed"))
+    random_crop: str | None = _shared("random_crop")
+
+    device: str = _shared("device")
+    use_fp16: bool = _flag("use_fp16", False, "float16, by PyTorch's own autocast")
+    precision: str | None = _shared("precision")
+    checkpoint_freq: int = _flag(
+        "checkpoint_freq", 20, "epochs between checkpoints that stay", operational=True
+    )
+    checkpoint_steps: int = _shared("checkpoint_steps")
+    print_freq: int = _shared("print_freq")
+    resume_anyway: bool = _shared("resume_anyway")
+    dist_url: str = _shared("dist_url")
+    world_size: int | None = _shared("world_size")
+    rank: int | None = _shared("rank")
+    local_rank: int = _shared("local_rank")
+
+    test_crop_size: int = _ignored("test_crop_size", 112, "training tests nothing")
+    audio_augtype: str = _ignored("audio_augtype", "none")
+    vid_base_arch: str = _ignored("vid_base_arch", "r2plus1d_18", "always r2plus1d_18")
+    aud_base_arch: str = _ignored("aud_base_arch", "resnet9", "always resnet9")
+    use_mlp: bool = _ignored("use_mlp", True, "always yes")
+    mlp_dim: int = _ignored("mlp_dim", 256, "always 256")
+    sync_bn: bool = _ignored("sync_bn", True, "always yes")
+    resume: str = _ignored("resume", "", "a run goes on from its newest checkpoint")
+    bash: bool = _ignored("bash", False, "the launcher says it")
+    num_train_clips: int = _ignored("num_train_clips", 1)
+    dual_data: bool = _ignored("dual_data", False)
+    lr_milestones: str = _ignored("lr_milestones", "")
+    lr_gamma: float = _ignored("lr_gamma", 0.1)
+    use_lars: bool = _ignored("use_lars", False)
+    test_only: bool = _ignored("test_only", False)
+    eval_freq: int = _ignored("eval_freq", 1)
+
+    def __post_init__(self) -> None:
+        self._check_numbers()
+        self._check_seconds()
+        if len(self.short_side) not in (0, 2):
+            given = " ".join(map(str, self.short_side))
+            raise ConfigError(f"--short_side {given}: expected two numbers, the smaller first")
+        if not self.multi_crop:
+            raise ConfigError("--multi_crop False: STiCA compares two views of a clip")
+
+    def _check_numbers(self) -> None:
+        positive = ("batch_size", "epochs", "num_frames", "target_fps", "sample_rate", "num_sec")
+        sizes = ("train_crop_size", "num_sec_aud", "num_head", "transformer_time_dim", "width")
+        for name in (*positive, *sizes, "temp", "checkpoint_freq", "print_freq"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"--{name} {getattr(self, name)}: expected more than 0")
+        counts = ("workers", "num_layer", "warmup_epochs", "checkpoint_steps", "seed")
+        for name in (*counts, "base_lr", "start_warmup", "final_lr", "wd"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"--{name} {getattr(self, name)}: expected 0 or more")
+        for name in ("dp", "head_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"--{name} {getattr(self, name)}: expected 0 up to below 1")
+        if not 0 <= self.cross_modal_alpha <= 1:
+            raise ConfigError(f"--cross_modal_alpha {self.cross_modal_alpha}: expected 0 to 1")
+        if self.num_data_samples is not None and self.num_data_samples < 1:
+            raise ConfigError(f"--num_data_samples {self.num_data_samples}: expected 1 or more")
+        if not 1000 <= self.aud_sample_rate <= HIGHEST_RATE_HZ:
+            raise ConfigError(
+                f"--aud_sample_rate {self.aud_sample_rate}: expected 1000 to {HIGHEST_RATE_HZ}"
+            )
+
+    def _check_seconds(self) -> None:
+        expected = max(1, round(self.span_s))
+        if self.num_sec != expected:
+            raise ConfigError(
+                f"--num_sec {self.num_sec}: {self.num_frames} frames, {self.sample_rate} apart at "
+                f"{self.target_fps} a second, last {self.span_s:.3g} s; give --num_sec {expected}"
+            )
+
+    @property
+    def span_s(self) -> float:
+        """Seconds between the first frame of a clip and the one that would follow its last."""
+        return self.num_frames * self.sample_rate / self.target_fps
+
+    @property
+    def network_precision(self) -> str:
+        """float32 unless --precision or --use_fp16 say otherwise."""
+        if self.precision is not None:
+            return self.precision
+        return "float16" if self.use_fp16 else "float32"
