@@ -1,14 +1,16 @@
-"""Whether GDT learns: python gdt_stica/learn/learn.py --out learn
+"""Whether GDT and STiCA learn: python gdt_stica/learn/learn.py --out learn
 
-The recipe `demo` on embedded data sets that it was not tuned on, several network seeds each, beside
-the network it began as. Writes results.csv and curves.csv; the runs stay in --out.
+The recipe `demo` (GDT, hypothesis 1), the same with hypothesis 8, and `stica-demo` on embedded data
+sets that they were not tuned on, several network seeds each, beside the network they began as.
+Writes results.csv, cross_modal.csv (whether a video's nearest sound is of its class, and the other
+way round) and curves.csv. Runs stay in --out and are not repeated.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,10 @@ from gdt_stica.architecture import Architecture
 from gdt_stica.checkpoints import export, read_checkpoint
 from gdt_stica.encoders import GDTEncoder, load_encoder
 from gdt_stica.inputs import video_input
-from gdt_stica.model import AudioVisualGDT, build
+from gdt_stica.model import build
 from numpy.typing import NDArray
+from ssvideo_core.evaluate.retrieval import nearest
+from ssvideo_core.files import write_text
 from ssvideo_core.methods import Encoder
 from ssvideo_core.randomness import generator
 from ssvideo_core.source import VideoEntry, VideoFiles
@@ -29,6 +33,8 @@ from ssvideo_core.testing.learning import (
     Row,
     Videos,
     measure,
+    measure_data,
+    open_data,
     write_curves,
     write_rows,
 )
@@ -36,8 +42,8 @@ from ssvideo_core.testing.synthetic_scenes import CLASSES
 from ssvideo_core.views import ClipSpec, Pixels, Spread, plan
 from torch import nn
 
-CLIP = ClipSpec("rgb", Spread(8, 1.0), Pixels(56, 56, 56), "repeat_last")
 ARCHITECTURE = Architecture(width=0.25)
+CLIP = ClipSpec("rgb", Spread(8, 1.0), Pixels(56, 56, 56), "repeat_last")
 BATCH = 16
 LABEL_STEPS, LABEL_RATE, WEIGHT_DECAY = 160, 2e-3, 0.05
 TEMPORAL = 5  # clips of each training video, over its whole length
@@ -48,25 +54,27 @@ def load(path: Path) -> GDTEncoder:
 
 
 def starts(run: Path, train: Videos) -> Mapping[str, Encoder]:
-    untrained = load(run / "encoder-untrained.safetensors")
-    return {UNTRAINED: untrained, STATISTICS: _with_statistics(run, read_clips(train))}
+    path = run / "encoder-untrained.safetensors"
+    return {UNTRAINED: load(path), STATISTICS: _with_statistics(path, train)}
 
 
-def read_clips(videos: Videos) -> NDArray[np.uint8]:
-    """[V, clips, T, S, S, 3]."""
+def read_clips(videos: Videos, clip: ClipSpec, *, temporal: int) -> NDArray[np.uint8]:
+    """[V, temporal, T, S, S, 3]."""
     source = VideoFiles(Path(), [VideoEntry(str(path)) for path in videos.paths])
     read = []
     for index in range(len(source)):
-        views = plan(source.info(index), CLIP, temporal=TEMPORAL, spatial=1)
-        read.append(np.stack([clip.frames for clip in source.read(index, views)]))
+        views = plan(source.info(index), clip, temporal=temporal, spatial=1)
+        read.append(np.stack([found.frames for found in source.read(index, views)]))
     return np.stack(read)
 
 
 @torch.no_grad()
-def _with_statistics(run: Path, clips: NDArray[np.uint8]) -> GDTEncoder:
+def _with_statistics(path: Path, train: Videos) -> GDTEncoder:
     """The untrained encoder with the mean batch norm statistics of the data."""
-    checkpoint = read_checkpoint(str(run / "encoder-untrained.safetensors"))
-    model = _new_model()
+    checkpoint = read_checkpoint(str(path))
+    clip = checkpoint.clips["rgb"]
+    clips = read_clips(train, clip, temporal=1)[:, 0]
+    model = build(checkpoint.architecture)
     model.load_state_dict({k: torch.from_numpy(v) for k, v in checkpoint.tensors.items()})
     trunk = model.video_network.base.train()
     for module in trunk.modules():
@@ -75,33 +83,27 @@ def _with_statistics(run: Path, clips: NDArray[np.uint8]) -> GDTEncoder:
             module.momentum = None  # the plain mean over all batches
     order = generator(0, "statistics").permutation(len(clips))
     for part in np.array_split(order, len(clips) // BATCH):
-        trunk(_input(clips[part, TEMPORAL // 2]))
-    return _as_encoder(model)
+        trunk(_input(clips[part], checkpoint.architecture))
+    return _as_encoder(model, checkpoint.architecture, clip)
 
 
-def _new_model() -> AudioVisualGDT:
-    model = build(ARCHITECTURE)
-    assert isinstance(model, AudioVisualGDT)
-    return model
-
-
-def _as_encoder(model: AudioVisualGDT) -> GDTEncoder:
+def _as_encoder(model: nn.Module, architecture: Architecture, clip: ClipSpec) -> GDTEncoder:
     tensors = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "encoder.safetensors"
-        export(path, tensors, ARCHITECTURE, {"rgb": CLIP})
+        export(path, tensors, architecture, {"rgb": clip})
         return load(path)
 
 
-def _input(clips: NDArray[np.uint8]) -> torch.Tensor:
-    return video_input(torch.from_numpy(clips), ARCHITECTURE, torch.device("cpu"))
+def _input(clips: NDArray[np.uint8], architecture: Architecture) -> torch.Tensor:
+    return video_input(torch.from_numpy(clips), architecture, torch.device("cpu"))
 
 
 def labelled(train: Videos, seed: int) -> Encoder:
     """The video trunk trained with labels, as an encoder."""
-    clips, labels = read_clips(train), torch.from_numpy(train.labels)
+    clips, labels = read_clips(train, CLIP, temporal=TEMPORAL), torch.from_numpy(train.labels)
     torch.manual_seed(seed)
-    model = _new_model()
+    model = build(ARCHITECTURE)
     trunk = model.video_network.base
     head = nn.Linear(trunk.feature_size, len(CLASSES))
     parameters = [*trunk.parameters(), *head.parameters()]
@@ -110,17 +112,42 @@ def labelled(train: Videos, seed: int) -> Encoder:
     for step in range(LABEL_STEPS):
         rng = generator(seed, "labels", step)
         picked = rng.choice(len(clips), BATCH, replace=False)
-        x = _input(clips[picked, rng.integers(TEMPORAL, size=BATCH)])
+        x = _input(clips[picked, rng.integers(TEMPORAL, size=BATCH)], ARCHITECTURE)
         x = x.flip(-1) if rng.random() < 0.5 else x
         loss = nn.functional.cross_entropy(head(trunk(x)), labels[picked])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-    return _as_encoder(model)
+    return _as_encoder(model, ARCHITECTURE, CLIP)
 
 
-GDT = Learner("gdt_stica", load, starts, labelled)
+def cross_modal(run: Path, test: Videos) -> dict[str, float]:
+    """Percent of test videos whose nearest sound is of their class, and of sounds, whose video is.
+
+    Nearest by the dot product of the projections that the objective compared; chance is 12.5.
+    """
+    path = str(run / "encoder.safetensors")
+    video, sound = (
+        test.features(load_encoder(path, modality=modality, output="projection"))
+        for modality in ("rgb", "sound")
+    )
+    found = {}
+    for name, query, gallery in (
+        ("video to sound", video, sound),
+        ("sound to video", sound, video),
+    ):
+        neighbours = nearest(query, gallery, 1)[:, 0]
+        found[name] = 100 * float((test.labels[neighbours] == test.labels).mean())
+    return found
+
+
+GDT = Learner("GDT h1", "gdt_stica", load, starts, labelled)
+GDT_H8 = Learner(
+    "GDT h8", "gdt_stica", load, starts, labelled, flags=("--hypothesis", "v_reversal_i_shift")
+)
+STICA = Learner("STiCA", "gdt_stica", load, starts, labelled, recipe="stica-demo")
+LEARNERS = {learner.name: learner for learner in (GDT, GDT_H8, STICA)}
 
 
 def main() -> None:
@@ -128,13 +155,29 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("learn/gdt_stica"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="of the data")
     parser.add_argument("--network-seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--learners", nargs="+", choices=LEARNERS, default=list(LEARNERS))
     options = parser.parse_args()
     rows: list[Row] = []
-    for seed in options.seeds:
-        for row in measure(GDT, options.out, data_seed=seed, network_seeds=options.network_seeds):
+    retrieval = ["learner,data_seed,network_seed,query,recall_at_1"]
+
+    def add(found: Iterable[Row]) -> None:
+        for row in found:
             rows.append(row)
             print(row, flush=True)
             write_rows(rows, options.out / "results.csv")
+
+    for data_seed in options.seeds:
+        add(measure_data(GDT, options.out, data_seed=data_seed, seed=options.network_seeds[0]))
+        for learner in (LEARNERS[name] for name in options.learners):
+            for seed in options.network_seeds:
+                add(measure(learner, options.out, data_seed=data_seed, network_seed=seed))
+                _, _, test = open_data(options.out, data_seed)
+                for query, value in cross_modal(
+                    learner.run(options.out, data_seed, seed), test
+                ).items():
+                    retrieval.append(f"{learner.name},{data_seed},{seed},{query},{value:.1f}")
+                    print(retrieval[-1], flush=True)
+                write_text(options.out / "cross_modal.csv", "\n".join(retrieval) + "\n")
     write_curves(options.out, options.out / "curves.csv")
 
 

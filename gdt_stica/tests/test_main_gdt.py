@@ -124,6 +124,13 @@ def test_other_hypotheses_train(data: Path, tmp_path: Path, hypothesis: str) -> 
     assert main([*Command(data, *flags)(tmp_path)[3:]]) == 0
 
 
+def test_milestones(data: Path, tmp_path: Path) -> None:
+    flags = ["--num_data_samples", "4", "--lr_warmup_epochs", "0", "--lr_milestones", "1,3"]
+    assert main(Command(data, *flags)(tmp_path)[3:]) == 0
+    rates = [json.loads(x)["lr"] for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    np.testing.assert_allclose(rates, [1e-2, 1e-3, 1e-3, 1e-4])
+
+
 def test_precisions(data: Path, tmp_path: Path) -> None:
     flags = ["--num_data_samples", "4", "--epochs", "1"]
     assert main(Command(data, *flags, "--precision", "bfloat16")(tmp_path)[3:]) == 0
@@ -138,6 +145,15 @@ def test_videos_without_sound_are_left_out(data: Path, silent: Path, tmp_path: P
     flags = ["--root_dir", str(tmp_path / "videos"), "--epochs", "1"]
     assert main(Command(data, *flags)(tmp_path / "run")[3:]) == 0
     assert "class/silent.mp4,no sound" in (tmp_path / "run" / "left-out.csv").read_text()
+
+
+def test_a_list_without_classes(data: Path, tmp_path: Path) -> None:
+    """As AudioSet's."""
+    videos = [path.relative_to(data).as_posix() for path in sorted(data.glob("*/*.mp4"))[:4]]
+    listed = data / "unlabelled.csv"
+    listed.write_text("\n".join(["video", *videos]) + "\n")
+    flags = ["--dataset", "audioset", "--root_dir", str(listed), "--epochs", "1"]
+    assert main(Command(data, *flags)(tmp_path / "run")[3:]) == 0
 
 
 @pytest.fixture
@@ -170,7 +186,7 @@ def silent(tmp_path: Path) -> Path:
         (["--num_data_samples", "-2"], "--num_data_samples -2"),
         (["--aud_sample_rate", "96000"], "expected 1000 to 51200"),
         (["--aud_sample_rate", "30"], "expected 1000 to 51200"),
-        (["--model", "vid_text_gdt"], "trains on video and sound only"),
+        (["--model", "vid_text_gdt"], "only ht100m has texts"),
         (["--world_size", "2"], "only one is there"),
         (["--dist_url", "tcp://localhost:99999", "--rank", "0", "--world_size", "2"], "65535"),
         (["--dist_url", "file:///none/x", "--rank", "0", "--world_size", "2"], "no folder /none"),
@@ -204,7 +220,7 @@ def test_a_signal_before_the_first_step(data: Path, tmp_path: Path, monkeypatch)
     def interrupted(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
 
-    monkeypatch.setattr("gdt_stica.run.find_videos", interrupted)
+    monkeypatch.setattr("gdt_stica.pairing.find_videos", interrupted)
     assert main(Command(data)(tmp_path / "run")[3:]) == EXIT_REQUEUE
     assert not (tmp_path / "run").exists()
 

@@ -9,46 +9,65 @@ import pytest
 import torch
 from gdt_stica.architecture import Architecture
 from gdt_stica.model import AudioVisualGDT
+from gdt_stica.model_text import VideoTextGDT
 from gdt_stica.objective import HYPOTHESES
 from gdt_stica.training import Copies, TrainingState, make_state, train_step
 from ssvideo_core.testing.processes import pool_of
 from ssvideo_torch.checkpoint import load, save
 from ssvideo_torch.start import Process
-from torch import Tensor
+from torch import Tensor, nn
 
 BATCH, RATE = 4, 1e-3
+ROWS = 12  # of the table of words
 ALONE = Process(0, 1, 0, torch.device("cpu"))
 
 
-def state_of(process: Process, *, sync_bn: bool = True) -> TrainingState:
+def state_of(process: Process, *, model: str = "av_gdt") -> TrainingState:
     """float64, so that only the order of sums differs; no dropout, which is drawn by rank."""
     torch.manual_seed(0)
-    network = AudioVisualGDT(Architecture(width=1 / 16), dropout=0.0).double()
+    architecture = Architecture(model=model, width=1 / 16, embedding_rows=ROWS)
+    network: nn.Module
+    if model == "av_gdt":
+        network = AudioVisualGDT(architecture, dropout=0.0)
+    else:
+        network = VideoTextGDT(architecture, dropout=0.0, word_table=torch.randn(ROWS, 300))
     return make_state(
-        network, process, momentum=0.9, weight_decay=1e-5, sync_bn=sync_bn, precision="float32"
+        network.double(),
+        process,
+        momentum=0.9,
+        weight_decay=1e-5,
+        sync_bn=True,
+        precision="float32",
     )
 
 
-def inputs(hypothesis: int, step: int, clips: slice) -> Copies:
+def inputs(hypothesis: int, step: int, clips: slice, *, model: str = "av_gdt") -> Copies:
     def draw(copy: int, *shape: int) -> Tensor:
         generator = torch.Generator().manual_seed(100 * step + copy)
         return torch.randn(BATCH, *shape, dtype=torch.float64, generator=generator)[clips]
 
-    return {
-        copy: (draw(copy, 3, 4, 16, 16), draw(copy + 10, 1, 40, 20))
-        for copy in HYPOTHESES[hypothesis].copies
-    }
+    def other(copy: int) -> Tensor:
+        if model == "av_gdt":
+            return draw(copy + 10, 1, 40, 20)
+        return draw(copy + 10, 20).abs().mul(10).long().clamp(max=ROWS - 1)
+
+    return {copy: (draw(copy, 3, 4, 16, 16), other(copy)) for copy in HYPOTHESES[hypothesis].copies}
 
 
 def train(
-    process: Process, hypothesis: int, negatives: str, clips: slice, steps: int = 1
+    process: Process,
+    hypothesis: int,
+    negatives: str,
+    clips: slice,
+    steps: int = 1,
+    model: str = "av_gdt",
 ) -> dict[str, np.ndarray]:
     """The mean loss of every step, and all that was learned."""
-    state, losses = state_of(process), []
+    state, losses = state_of(process, model=model), []
     for step in range(steps):
         loss = train_step(
             state,
-            inputs(hypothesis, step, clips),
+            inputs(hypothesis, step, clips, model=model),
             process,
             step=step,
             rate=RATE,
@@ -63,10 +82,12 @@ def train(
     return {"losses": np.array(losses), **found}
 
 
-def train_share(process: Process, hypothesis: int, negatives: str) -> dict[str, np.ndarray]:
+def train_share(
+    process: Process, hypothesis: int, negatives: str, model: str = "av_gdt"
+) -> dict[str, np.ndarray]:
     share = BATCH // process.world_size
     own = slice(process.rank * share, (process.rank + 1) * share)
-    return train(process, hypothesis, negatives, own)
+    return train(process, hypothesis, negatives, own, model=model)
 
 
 def assert_close(found: dict[str, np.ndarray], want: dict[str, np.ndarray]) -> None:
@@ -83,12 +104,26 @@ def test_two_processes_are_one_with_the_whole_batch(hypothesis: int) -> None:
         assert_close(found, whole)
 
 
-def test_each_step_changes_every_parameter_but_the_unused_classifier() -> None:
-    state = state_of(ALONE)
+def test_two_processes_with_texts_are_one() -> None:
+    whole = train(ALONE, 2, "unique", slice(None), model="vid_text_gdt")
+    assert "mlp_t.block_forward.8.weight" in whole
+    for found in pool_of(2).run(train_share, 2, "unique", "vid_text_gdt"):
+        assert_close(found, whole)
+
+
+@pytest.mark.parametrize(
+    ("model", "unchanged"),
+    [
+        ("av_gdt", {"audio_network.base.fc.weight", "audio_network.base.fc.bias"}),
+        ("vid_text_gdt", {"text_network.word_embd.weight"}),
+    ],
+)
+def test_each_step_changes_every_parameter_that_is_learned(model: str, unchanged: set[str]) -> None:
+    state = state_of(ALONE, model=model)
     before = {k: v.clone() for k, v in state.network.named_parameters()}
     train_step(
         state,
-        inputs(1, 0, slice(None)),
+        inputs(1, 0, slice(None), model=model),
         ALONE,
         step=0,
         rate=RATE,
@@ -99,7 +134,7 @@ def test_each_step_changes_every_parameter_but_the_unused_classifier() -> None:
         seed=0,
     )
     same = {k for k, v in state.network.named_parameters() if torch.equal(v, before[k])}
-    assert same == {"audio_network.base.fc.weight", "audio_network.base.fc.bias"}
+    assert same == unchanged
 
 
 def plain_update(

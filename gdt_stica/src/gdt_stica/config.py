@@ -7,6 +7,7 @@ names those that were given.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def _ignored(name: str, default: Any, why: str = "as in the original") -> Any:
 
 @dataclass(frozen=True)
 class MainGDT:
-    """Train GDT: networks for video and sound that agree on what belongs together.
+    """Train GDT: networks for video and sound, or text, that agree on what belongs together.
 
     One process, or several under torchrun, torch.distributed.launch or srun. The same command goes
     on where an interrupted one stopped; SIGTERM and SIGUSR1 write a checkpoint and exit with 75.
@@ -71,7 +72,29 @@ class MainGDT:
         "output_dir", None, "the run's folder (default: runs/main_gdt-DIGEST)", operational=True
     )
     dataset: str = _flag(
-        "dataset", "kinetics", "what the data is called in records", operational=True
+        "dataset",
+        "kinetics",
+        "ht100m: videos DIR/ID.mp4 with captions, at 32 frames a second; any other name is for "
+        "records only",
+        operational=True,
+    )
+    ht100m_csv: Path = _flag(
+        "ht100m_csv",
+        Path("datasets/data/howto.csv"),
+        "of ht100m: the list of videos, a CSV with the column video_id",
+        metavar="CSV",
+    )
+    ht100m_caption_root: Path | None = _flag(
+        "ht100m_caption_root",
+        None,
+        "of ht100m: folder of captions ID.csv, with the columns start, end, text",
+        metavar="DIR",
+    )
+    word2vec_dir: Path = _flag(
+        "word2vec_dir",
+        Path("datasets/data"),
+        "of ht100m: folder of word2vec.pth and dict.npy",
+        metavar="DIR",
     )
     num_data_samples: int | None = _flag("num_data_samples", None, "keep the first n videos")
     workers: int = _flag("workers", 0, "processes that decode", operational=True)
@@ -84,6 +107,12 @@ class MainGDT:
     target_fps: int = _flag("target_fps", 30, "frames a second")
     sample_rate: int = _flag("sample_rate", 1, "stride between frames")
     train_crop_size: int = _flag("train_crop_size", 112, "pixels per side")
+    center_crop: bool = _flag(
+        "center_crop", False, "of ht100m: squares from the middle, not from anywhere"
+    )
+    num_candidates: int = _flag(
+        "num_candidates", 1, "of ht100m: captions, nearest in time, whose words make one text"
+    )
     short_side: tuple[int, ...] = _flag(
         "short_side",
         (),
@@ -101,7 +130,7 @@ class MainGDT:
     z_normalize: bool = _flag("z_normalize", True, "standardise log energies")
     aug_audio: bool = _flag("aug_audio", True, "mask the spectrogram (SpecAugment)")
     audio_augtype: str = _flag("audio_augtype", "medium", "how much", choices=tuple(SPEC_AUGMENT))
-    decode_audio: bool = _flag("decode_audio", True, "read the sound")
+    decode_audio: bool = _flag("decode_audio", True, "read the sound; av_gdt needs it")
 
     model: str = _flag(
         "model", "av_gdt", "what is compared with video", choices=("av_gdt", "vid_text_gdt")
@@ -127,7 +156,7 @@ class MainGDT:
     scheduler_type: str = _flag(
         "scheduler_type", "multi_step", "how", choices=("multi_step", "cosine")
     )
-    lr_milestones: tuple[int, ...] = option(
+    lr_milestones: Sequence[int] = option(
         (150, 175),
         flags=("--lr_milestones",),
         help="epochs of the drops",
@@ -193,12 +222,6 @@ class MainGDT:
 
     num_negatives: int = _ignored("num_negatives", -1)
     colorjitter: bool = _ignored("colorjitter", False)
-    center_crop: bool = _ignored(
-        "center_crop", False, "for videos with texts, on which this version does not train"
-    )
-    ht100m_caption_root: str = _ignored(
-        "ht100m_caption_root", "", "for videos with texts, on which this version does not train"
-    )
     distributed: bool = _ignored("distributed", False, "the launcher says it")
     start_epoch: int = _ignored("start_epoch", 0, "a run goes on from its newest checkpoint")
     bash: bool = _ignored("bash", False, "the launcher says it")
@@ -219,10 +242,7 @@ class MainGDT:
     master_port: int = _ignored("master_port", -1)
 
     def __post_init__(self) -> None:
-        if self.model != "av_gdt":
-            raise ConfigError(f"--model {self.model}: this version trains on video and sound only")
-        if not self.decode_audio:
-            raise ConfigError("--decode_audio False: av_gdt compares video with its sound")
+        self._check_data()
         self._check_numbers()
         if self.aug_audio and self.audio_augtype == "na":
             raise ConfigError("--audio_augtype na: to mask nothing, give --aug_audio False")
@@ -232,9 +252,21 @@ class MainGDT:
                 f"pixels, the smaller first, from the crop's {self.train_crop_size}"
             )
 
+    def _check_data(self) -> None:
+        if self.has_text != (self.dataset == "ht100m"):
+            raise ConfigError(
+                f"--model {self.model} --dataset {self.dataset}: only ht100m has texts; give "
+                "--model vid_text_gdt --dataset ht100m, or neither"
+            )
+        if self.has_text and self.ht100m_caption_root is None:
+            raise ConfigError("which captions? Give --ht100m_caption_root, the folder of ID.csv")
+        if not self.has_text and not self.decode_audio:
+            raise ConfigError("--decode_audio False: av_gdt compares video with its sound")
+
     def _check_numbers(self) -> None:
         positive = ("batch_size", "epochs", "clip_len", "target_fps", "sample_rate", "print_freq")
-        for name in (*positive, "train_crop_size", "num_sec", "nce_t", "width"):
+        more = ("train_crop_size", "num_sec", "nce_t", "width", "num_candidates")
+        for name in (*positive, *more):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"--{name} {getattr(self, name)}: expected more than 0")
         counts = ("workers", "lr_warmup_epochs", "checkpoint_steps", "seed")
@@ -254,6 +286,11 @@ class MainGDT:
     def _fits(self) -> bool:
         sizes = self.short_side
         return len(sizes) == 2 and self.train_crop_size <= sizes[0] <= sizes[1]
+
+    @property
+    def has_text(self) -> bool:
+        """Whether video is compared with text, not with sound."""
+        return self.model == "vid_text_gdt"
 
     @property
     def network_precision(self) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,15 +39,25 @@ class TrainingVideos:
         ])  # fmt: skip
 
 
+class Problem(NamedTuple):
+    """Why a video is left out. broken: it cannot be opened, which should be rare."""
+
+    text: str
+    broken: bool = False
+
+
+CheckVideo = Callable[[VideoInfo], Problem | None]
+"""What keeps a video of these facts from training; None for a usable one."""
+
+
 def find_videos(
     root: Path | None, *, num_data_samples: int | None = None, workers: int = 0
 ) -> TrainingVideos:
     """Videos with picture and sound of more than 1.1 s each.
 
     root: a folder of class folders, the same below train/ (other parts are not trained on), a flat
-    folder, or a CSV list. num_data_samples: only the first so many usable ones.
-    Raises ConfigError without a root; DataError when nothing is usable, and when more than 1 % of
-    the videos (and more than 3) cannot be opened, naming them.
+    folder, or a CSV list; classes are not needed. num_data_samples: only the first so many usable
+    ones. Raises ConfigError without a root; DataError as `usable_videos`.
     """
     if root is None:
         raise ConfigError("which videos? Give --root_dir, a folder of class folders or a CSV list")
@@ -54,49 +65,78 @@ def find_videos(
     entries = [source.entry(index) for index in range(len(source))]
     has_train = any(entry.split == "train" for entry in entries)
     wanted = [i for i, entry in enumerate(entries) if not has_train or entry.split == "train"]
-    reasons = ordered_map(
-        partial(_problem, source), wanted, workers=workers, name=lambda i: entries[i].video_id
+    return usable_videos(
+        source,
+        wanted,
+        _check_sound,
+        where=root,
+        expected=f"picture and sound of more than {SHORTEST_S} s",
+        num_data_samples=num_data_samples,
+        workers=workers,
     )
-    found = dict(zip(wanted, reasons, strict=True))
-    _refuse_many_broken(root, [p for p in found.values() if p is not None and p.broken], wanted)
+
+
+def usable_videos(
+    source: FoundVideos,
+    wanted: Sequence[int],
+    check: CheckVideo,
+    *,
+    where: Path,
+    expected: str,
+    num_data_samples: int | None,
+    workers: int,
+) -> TrainingVideos:
+    """Those of the videos `wanted` in which `check`, picklable, finds no problem.
+
+    where, expected: for messages, where the videos are from and what they need.
+    Raises DataError when nothing is usable, and when more than 1 % of the videos (and more than 3)
+    cannot be opened, naming them.
+    """
+    problems = ordered_map(
+        partial(_problem, source, check),
+        wanted,
+        workers=workers,
+        name=lambda index: source.entry(index).video_id,
+    )
+    found = dict(zip(wanted, problems, strict=True))
+    _refuse_many_broken(where, [p for p in found.values() if p is not None and p.broken], wanted)
     usable = [index for index, problem in found.items() if problem is None]
     if not usable:
-        first = next(iter(found.values()))
+        first = next(iter(found.values()), None)
         raise DataError(
-            f"{root}: none of its {len(wanted)} videos has picture and sound of more than "
-            f"{SHORTEST_S} s; the first: {first.text if first else 'there is none'}"
+            f"{where}: none of its {len(wanted)} videos has {expected}; the first: "
+            f"{first.text if first else 'there is none'}"
         )
-    excluded = {entries[i].video_id: p.text for i, p in found.items() if p is not None}
+    excluded = {source.entry(i).video_id: p.text for i, p in found.items() if p is not None}
     return TrainingVideos(source, np.array(usable[:num_data_samples], np.int64), excluded)
 
 
-@dataclass(frozen=True)
-class _Problem:
-    text: str
-    broken: bool
-
-
-def _problem(source: FoundVideos, index: int) -> _Problem | None:
-    try:
-        info = source.info(index)
-    except DataError as error:
-        return _Problem(str(error), broken=True)
-    if info.sound_rate_hz is None:
-        return _Problem("no sound", broken=False)
-    shorter_s = min(_duration_s(info), info.sound_duration_s)
-    if shorter_s <= SHORTEST_S:
-        return _Problem(f"{shorter_s:.2f} s of picture or sound", broken=False)
-    return None
-
-
-def _duration_s(info: VideoInfo) -> float:
+def duration_s(info: VideoInfo) -> float:
+    """Seconds that the frames of a video last."""
     return float(info.num_frames / info.rate)
 
 
-def _refuse_many_broken(root: Path, broken: Sequence[_Problem], wanted: Sequence[int]) -> None:
+def _problem(source: FoundVideos, check: CheckVideo, index: int) -> Problem | None:
+    try:
+        info = source.info(index)
+    except DataError as error:
+        return Problem(str(error), broken=True)
+    return check(info)
+
+
+def _check_sound(info: VideoInfo) -> Problem | None:
+    if info.sound_rate_hz is None:
+        return Problem("no sound")
+    shorter_s = min(duration_s(info), info.sound_duration_s)
+    if shorter_s <= SHORTEST_S:
+        return Problem(f"{shorter_s:.2f} s of picture or sound")
+    return None
+
+
+def _refuse_many_broken(where: Path, broken: Sequence[Problem], wanted: Sequence[int]) -> None:
     if len(broken) > max(0.01 * len(wanted), 3):
         texts = "\n".join(f"  {problem.text}" for problem in broken[:LISTED])
         raise DataError(
-            f"{root}: {len(broken)} of {len(wanted)} videos cannot be opened, more than 1 %:\n"
+            f"{where}: {len(broken)} of {len(wanted)} videos cannot be opened, more than 1 %:\n"
             f"{texts}\nRun check-data on it and repair or remove them"
         )

@@ -27,18 +27,10 @@ from torch import Tensor
 
 from gdt_stica.checkpoints import export
 from gdt_stica.config import MainGDT
-from gdt_stica.data import TrainingVideos, find_videos
+from gdt_stica.data import TrainingVideos
 from gdt_stica.launch import first_then_others, record_run, start_processes
-from gdt_stica.model import AudioVisualGDT, build
-from gdt_stica.sampling import GDTSampler
-from gdt_stica.settings import (
-    architecture_of,
-    clips_of,
-    copies_of,
-    quirks_of,
-    rate_of,
-    sampler_of,
-)
+from gdt_stica.pairing import Pairing, pairing_of
+from gdt_stica.settings import clips_of, quirks_of, rate_of
 from gdt_stica.training import TrainingState, make_state, train_step
 
 logger = logging.getLogger(__name__)
@@ -51,27 +43,39 @@ def run_gdt(config: MainGDT, command: Sequence[str]) -> int:
     settings and data that do not fit.
     """
     folder = config.output_dir or run_folder(Path("runs"), "main_gdt", config)
-    quirks_of(config)
-    with ending_at_once(), start_processes(config) as process:
-        videos = first_then_others(process, lambda: _find_videos(config))
-        _check_batch(config, process, videos)
-        record_run(process, folder, config, command, excluded=videos.excluded, notes=[str(videos)])
-        trainer = make_trainer(config, folder, process)
-        with Interruption() as interruption:
-            code = run_training(
-                trainer,
-                SampleLoader(
-                    videos.source, trainer.sampler, seed=config.seed, indices=videos.indices
-                ),
-                num_samples=len(videos.indices),
-                settings=_run_settings(config, folder),
-                process=process,
-                interruption=interruption,
-            )
-        if code == EXIT_OK and process.is_main:
-            _export(folder / "encoder.safetensors", trainer.state.network, config)
-            logger.info("encoders: %s", folder / "encoder.safetensors")
-        return code
+    quirks = quirks_of(config)
+    with ending_at_once():
+        pairing = pairing_of(config, quirks)
+        with start_processes(config) as process:
+            return _run(config, quirks, pairing, folder, command, process)
+
+
+def _run(
+    config: MainGDT,
+    quirks: Mapping[str, str],
+    pairing: Pairing,
+    folder: Path,
+    command: Sequence[str],
+    process: Process,
+) -> int:
+    videos = first_then_others(process, pairing.find_videos)
+    _check_batch(config, process, videos)
+    record_run(process, folder, config, command, excluded=videos.excluded, notes=[str(videos)])
+    trainer = make_trainer(config, quirks, pairing, folder, process)
+    load = SampleLoader(videos.source, pairing.sampler, seed=config.seed, indices=videos.indices)
+    with Interruption() as interruption:
+        code = run_training(
+            trainer,
+            load,
+            num_samples=len(load),
+            settings=_run_settings(config, folder),
+            process=process,
+            interruption=interruption,
+        )
+    if code == EXIT_OK and process.is_main:
+        trainer.export(folder / "encoder.safetensors")
+        logger.info("encoders: %s", folder / "encoder.safetensors")
+    return code
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class GDTTrainer:
 
     config: MainGDT
     quirks: Mapping[str, str]
-    sampler: GDTSampler
+    pairing: Pairing
     state: TrainingState
     process: Process
 
@@ -91,7 +95,7 @@ class GDTTrainer:
         rate = rate_of(self.config, self.quirks, epoch, self.process.world_size)
         loss = train_step(
             self.state,
-            copies_of(batch, self.config, self.quirks, self.sampler),
+            self.pairing.copies(batch),
             self.process,
             step=step,
             rate=rate,
@@ -106,31 +110,31 @@ class GDTTrainer:
     def end_epoch(self, epoch: int) -> None:
         """Nothing: the rate is a function of the epoch."""
 
+    def export(self, path: Path) -> None:
+        """Write the network for `load_encoder`."""
+        state = self.state.network.state_dict()
+        tensors = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
+        export(path, tensors, self.pairing.architecture, clips_of(self.config))
 
-def make_trainer(config: MainGDT, folder: Path, process: Process) -> GDTTrainer:
+
+def make_trainer(
+    config: MainGDT, quirks: Mapping[str, str], pairing: Pairing, folder: Path, process: Process
+) -> GDTTrainer:
     """A new network, exported as untrained if it is the first of its run."""
     torch.manual_seed(config.seed)
-    network = build(architecture_of(config), dropout=config.head_dropout)
-    assert isinstance(network, AudioVisualGDT)
-    untrained = folder / "encoder-untrained.safetensors"
-    if process.is_main and not untrained.exists():
-        _export(untrained, network, config)
     state = make_state(
-        network,
+        pairing.build(),
         process,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         sync_bn=config.sync_bn,
         precision=config.network_precision,
     )
-    quirks = quirks_of(config)
-    return GDTTrainer(config, quirks, sampler_of(config, quirks), state, process)
-
-
-def _find_videos(config: MainGDT) -> TrainingVideos:
-    return find_videos(
-        config.root_dir, num_data_samples=config.num_data_samples, workers=config.workers
-    )
+    trainer = GDTTrainer(config, quirks, pairing, state, process)
+    untrained = folder / "encoder-untrained.safetensors"
+    if process.is_main and not untrained.exists():
+        trainer.export(untrained)
+    return trainer
 
 
 def _check_batch(config: MainGDT, process: Process, videos: TrainingVideos) -> None:
@@ -151,8 +155,3 @@ def _run_settings(config: MainGDT, folder: Path) -> RunSettings:
         checkpoint_steps=config.checkpoint_steps,
         resume_anyway=config.resume_anyway,
     )
-
-
-def _export(path: Path, network: AudioVisualGDT, config: MainGDT) -> None:
-    tensors = {name: t.detach().cpu().numpy() for name, t in network.state_dict().items()}
-    export(path, tensors, architecture_of(config), clips_of(config))

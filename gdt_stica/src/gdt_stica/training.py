@@ -4,7 +4,7 @@ A step is: bytes to the device, augmentation, projections of every copy, the obj
 is random but what `generator(seed, …)` gives for a sample or a step, so that a run that was killed
 goes on, bit for bit, where its last checkpoint is.
 
-Axes: B clips of this process, T frames, S pixels, F filters.
+Axes: B clips of this process, T frames, S pixels, F filters, W words.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ssvideo_torch.precision import autocast, make_scaler
 from ssvideo_torch.start import Process
 from torch import Tensor, nn
 
-from gdt_stica.model import AudioVisualGDT
 from gdt_stica.objective import gather_copies, gdt_loss
 from gdt_stica.optim import make_sgd
 
 Copies = Mapping[int, tuple[Tensor, Tensor]]
-"""Copy (0 V1, 1 R1, 2 V2, 3 R2) to its clips (B, 3, T, S, S) and spectrograms (B, 1, F, frames)."""
+"""Copy (0 V1, 1 R1, 2 V2, 3 R2) to its clips (B, 3, T, S, S) and what is compared with them:
+spectrograms (B, 1, F, frames) or words (B, W)."""
 
 
 class EveryCopy(nn.Module):
@@ -34,12 +34,12 @@ class EveryCopy(nn.Module):
     Each copy is a batch of its own: batch norms see one after the other.
     """
 
-    def __init__(self, network: AudioVisualGDT):
+    def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
 
     def forward(self, copies: Copies) -> dict[int, tuple[Tensor, Tensor]]:
-        """Copy to the projections of its video and its sound, (B, 256) each."""
+        """Copy to the projections of its video and its sound or text, (B, 256) each."""
         return {copy: self.network(*inputs) for copy, inputs in copies.items()}
 
 
@@ -47,10 +47,10 @@ class EveryCopy(nn.Module):
 class TrainingState:
     """All that training changes; a checkpoint holds it whole.
 
-    network: the bare model, whose parameters `forward` shares.
+    network: the bare model, `AudioVisualGDT` or `VideoTextGDT`, whose parameters `forward` shares.
     """
 
-    network: AudioVisualGDT
+    network: nn.Module
     forward: nn.Module
     optimizer: torch.optim.SGD
     scaler: torch.amp.GradScaler
@@ -61,7 +61,7 @@ class TrainingState:
 
 
 def make_state(
-    network: AudioVisualGDT,
+    network: nn.Module,
     process: Process,
     *,
     momentum: float,
@@ -107,13 +107,13 @@ def train_step(
     with autocast(process.device, precision):
         projections = state.forward(copies)
     video = {copy: _full_precision(v) for copy, (v, _) in projections.items()}
-    sound = {copy: _full_precision(a) for copy, (_, a) in projections.items()}
-    remote_video, remote_sound = gather_copies(video, sound, process)
+    other = {copy: _full_precision(a) for copy, (_, a) in projections.items()}
+    remote_video, remote_other = gather_copies(video, other, process)
     loss = gdt_loss(
         video,
-        sound,
+        other,
         remote_v=remote_video,
-        remote_a=remote_sound,
+        remote_a=remote_other,
         hypothesis=hypothesis,
         temperature=temperature,
         negatives=negatives,

@@ -1,4 +1,4 @@
-"""Whether a method learns: its demo recipe on the embedded data, against the network it began as.
+"""Whether a method learns: a recipe on the embedded data, against the network it began as.
 
 Recipes are tuned on data seed 0; the figures here are of data seeds 1 and 2, three network seeds
 each. Features of the trained network are compared with those of the better start: the untrained
@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -63,8 +62,12 @@ class Scored:
 
 @dataclass(frozen=True)
 class Row:
-    """Scores of one set of features, in percent. gain_*: over the better start, with ± 2 SE."""
+    """Scores of one set of features, in percent.
 
+    learner: `Learner.name`. *_gain: over the better start; *_gain_low: less two standard errors.
+    """
+
+    learner: str
     data_seed: int
     network_seed: int | None
     features: str
@@ -81,16 +84,23 @@ class Row:
 class Learner:
     """What differs between methods.
 
-    package: whose recipe `demo` runs. starts: from the run's folder and the training part to the
-    untrained encoders by name (`UNTRAINED`, `STATISTICS`). load: an encoder from a file. labelled:
-    an encoder trained with labels, from the training part and a seed; it shows that the data can be
-    learned by this network at all.
+    name: in tables and of run folders. package: whose `recipe` runs, with `flags` besides. starts:
+    from the run's folder and the training part to the untrained encoders by name (`UNTRAINED`,
+    `STATISTICS`). load: an encoder from a file. labelled: an encoder trained with labels, from the
+    training part and a seed; it shows that the data can be learned by this network at all.
     """
 
+    name: str
     package: str
     load: Callable[[Path], Encoder]
     starts: Callable[[Path, Videos], Mapping[str, Encoder]]
     labelled: Callable[[Videos, int], Encoder]
+    recipe: str = "demo"
+    flags: tuple[str, ...] = ()
+
+    def run(self, out: Path, data_seed: int, network_seed: int) -> Path:
+        """The folder of one run below `out`."""
+        return out / f"run-{self.name}-{data_seed}-{network_seed}".replace(" ", "-")
 
 
 def read_part(data: Path, ids: Sequence[str]) -> Videos:
@@ -123,46 +133,56 @@ def _histogram(path: Path) -> NDArray[np.float64]:
     return np.bincount(colours, minlength=64).astype(np.float64) / len(colours)
 
 
-def measure(
-    learner: Learner, out: Path, *, data_seed: int, network_seeds: Sequence[int]
-) -> Iterator[Row]:
-    """Train on one data set with several network seeds; the curves stay in the run folders."""
+def open_data(out: Path, data_seed: int) -> tuple[Path, Videos, Videos]:
+    """The list to train on, the training and the test part; drawn if it is not there yet."""
     data = write_dataset(out / f"data-{data_seed}", seed=data_seed)
     split = read_splits(data / "splits", dataset="embedded")["1"]
-    train, test = read_part(data, split.train), read_part(data, split.test)
+    parts = (read_part(data, split.train), read_part(data, split.test))
+    return (data / "videos" / "train1.csv", *parts)
+
+
+def measure_data(learner: Learner, out: Path, *, data_seed: int, seed: int) -> Iterator[Row]:
+    """What does not depend on the recipe: the histogram, and training with labels."""
+    _, train, test = open_data(out, data_seed)
+    histogram = score(train, test, colour_histogram(train), colour_histogram(test))
+    yield _row(HISTOGRAM, data_seed, None, HISTOGRAM, histogram)
+    encoder = learner.labelled(train, seed)
+    found = score(train, test, train.features(encoder), test.features(encoder))
+    yield _row(LABELS, data_seed, seed, LABELS, found)
+
+
+def measure(learner: Learner, out: Path, *, data_seed: int, network_seed: int) -> Iterator[Row]:
+    """Train once and score; a run that is complete is not trained again."""
+    videos, train, test = open_data(out, data_seed)
+    run = learner.run(out, data_seed, network_seed)
+    began = time.monotonic()
+    train_recipe(learner, videos, run, network_seed)
+    training_s = time.monotonic() - began
 
     def scored(encoder: Encoder) -> Scored:
         return score(train, test, train.features(encoder), test.features(encoder))
 
-    histogram = score(train, test, colour_histogram(train), colour_histogram(test))
-    yield _row(data_seed, None, HISTOGRAM, histogram)
-    yield _row(
-        data_seed, network_seeds[0], LABELS, scored(learner.labelled(train, network_seeds[0]))
-    )
-    for seed in network_seeds:
-        run = out / f"run-{data_seed}-{seed}"
-        began = time.monotonic()
-        train_recipe(learner.package, data / "videos" / "train1.csv", run, seed)
-        seconds = time.monotonic() - began
-        starts = {name: scored(e) for name, e in learner.starts(run, train).items()}
-        for name, each in starts.items():
-            yield _row(data_seed, seed, name, each)
-        trained = scored(learner.load(run / "encoder.safetensors"))
-        row = _row(data_seed, seed, TRAINED, trained)
-        yield _with_gains(row, trained, starts, test.groups, seconds)
+    starts = {name: scored(encoder) for name, encoder in learner.starts(run, train).items()}
+    for name, each in starts.items():
+        yield _row(learner.name, data_seed, network_seed, name, each)
+    trained = scored(learner.load(run / "encoder.safetensors"))
+    row = _row(learner.name, data_seed, network_seed, TRAINED, trained)
+    yield _with_gains(row, trained, starts, test.groups, training_s)
 
 
-def train_recipe(package: str, data: Path, run: Path, seed: int) -> None:
-    """Run the package's recipe `demo` in a process of its own; the folder is made anew."""
-    shutil.rmtree(run, ignore_errors=True)
-    words = ["recipes", "run", "demo", "--data", str(data), "--out", str(run)]
-    command = [sys.executable, "-P", "-m", package, *words, "--", "--seed", str(seed)]
+def train_recipe(learner: Learner, videos: Path, run: Path, seed: int) -> None:
+    """Run the recipe in a process of its own; the same folder goes on where it stopped."""
+    words = ["recipes", "run", learner.recipe, "--data", str(videos), "--out", str(run)]
+    flags = ["--seed", str(seed), *learner.flags]
+    command = [sys.executable, "-P", "-m", learner.package, *words, "--", *flags]
     subprocess.run(command, check=True)
 
 
-def _row(data_seed: int, network_seed: int | None, features: str, found: Scored) -> Row:
+def _row(
+    learner: str, data_seed: int, network_seed: int | None, features: str, found: Scored
+) -> Row:
     means = (100 * float(found.svm.mean()), 100 * float(found.recall_at_1.mean()))
-    return Row(data_seed, network_seed, features, *means)
+    return Row(learner, data_seed, network_seed, features, *means)
 
 
 def _with_gains(

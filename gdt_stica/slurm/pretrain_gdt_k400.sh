@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# GDT on Kinetics-400: sbatch gdt_stica/slurm/pretrain_gdt_k400.sh HYPOTHESIS_DESC HYPOTHESIS
+# HYPOTHESIS_DESC names the run's folder below SAV_FOLDER; HYPOTHESIS is 1 to 9 or a name.
+# The partition: export SBATCH_PARTITION, which sbatch reads. Other machines: sbatch --nodes=2 ...
+#SBATCH --job-name=gdt-k400
+#SBATCH --nodes=8
+#SBATCH --ntasks-per-node=8
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=10
+#SBATCH --time=72:00:00
+#SBATCH --signal=USR1@300
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%j.out
+set -euo pipefail
+
+DATA_ROOT=${DATA_ROOT:-/datasets/kinetics400}
+SAV_FOLDER=${SAV_FOLDER:-runs}
+
+hypothesis_desc=${1:-av_basecase}
+hypothesis=${2:-1}
+
+srun python -u -m gdt_stica.main_gdt \
+    --root_dir "$DATA_ROOT" \
+    --output_dir "$SAV_FOLDER/$hypothesis_desc" \
+    --hypothesis "$hypothesis" \
+    --batch_size 8 \
+    --lr 1e-2 \
+    --epochs 201 \
+    --lr_milestones 251 \
+    --workers 9
