@@ -45,16 +45,16 @@ def install(session: nox.Session, *folders: str, extra: str = "") -> None:
 
 
 def pytest(session: nox.Session, *paths: str) -> None:
-    session.run("pytest", *paths, *session.posargs, env={"PYTHONSAFEPATH": "1"})
+    words = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", *paths, *session.posargs]
+    session.run("pytest", *words, env={"PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"})
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Format and lint; `nox -s lint -- --fix` mends what can be mended."""
     session.install("ruff")
-    fix = "--fix" in session.posargs
-    session.run("ruff", "format", *([] if fix else ["--check"]), ".")
-    session.run("ruff", "check", *(["--fix"] if fix else []), ".")
+    session.run("ruff", "format", *([] if session.posargs else ["--check"]), ".")
+    session.run("ruff", "check", *session.posargs, ".")
 
 
 @nox.session

@@ -43,7 +43,10 @@ def commands(name: str) -> list[tuple[str, ...]]:
     return [(), *((word,) for word in subcommands.get(name, method))]
 
 
-PROGRAMS = ("gdt_stica.main_gdt", "brave.evaluate_video_embeddings")
+PROGRAMS = (
+    *("gdt_stica.main_gdt", "gdt_stica.main_stica", "gdt_stica.eval_video", "gdt_stica.audio_svm"),
+    *("brave.evaluate_video_embeddings", "brave.download_hmdb", "brave.experiment"),
+)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
