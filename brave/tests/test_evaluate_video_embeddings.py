@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -177,6 +178,117 @@ def test_results_and_features_are_kept(
     assert of_run.provenance.fingerprint == of_npy.provenance.fingerprint
     assert of_run.provenance.digest == of_npy.provenance.digest
     assert of_npy.n == NUM_VIDEOS
+
+
+def in_splits(data: Path, folder: Path, names: Sequence[str]) -> list[str]:
+    """Shards of a split each, of which the last one has fewer test videos; flags that name them."""
+    for name in names:
+        for part, seed in (("train", 0), ("test", 1000)):
+            count = NUM_VIDEOS // 2 if part == "test" and name == names[-1] else NUM_VIDEOS
+            base = folder / f"split_{name}" / part / "v"
+            base.parent.mkdir(parents=True)
+            write_shards(base, [record_of(n, seed) for n in range(count)])
+    return [
+        *flags(data, "--splits", ",".join(names)),
+        *("--train_dataset_shards", f"{folder}/split_{{split}}/train/*"),
+        *("--test_dataset_shards", f"{folder}/split_{{split}}/test/*"),
+    ]
+
+
+def test_several_splits(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level(logging.INFO)
+    wanted = in_splits(data, tmp_path / "shards", ["1", "b"])
+    out, named = tmp_path / "out", ["--dataset", "hmdb51"]
+    evaluate, calls = evaluation.evaluate, []
+
+    def first_only(*parts: Any, **options: Any) -> evaluation.Evaluation:
+        calls.append(len(parts[2]))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate(*parts, **options)
+
+    monkeypatch.setattr(evaluation, "evaluate", first_only)
+    shutil.copy(data / "weights.npy", tmp_path / "29466668_1_0.npy")
+    wanted += [*named, "--checkpoint_path", str(tmp_path / "29466668_1_0.npy"), "--out", str(out)]
+    assert main(wanted) == 75
+    assert "the same command goes on where it stopped" in capsys.readouterr().err
+    assert main(wanted) == 0
+    assert calls == [NUM_VIDEOS, NUM_VIDEOS // 2, NUM_VIDEOS // 2], "split 1 was not repeated"
+    printed = capsys.readouterr()
+    assert printed.out.count("\n") == 1
+    found = json.loads(printed.out)
+    assert list(found) == ["splits", "mean", "published"]
+    assert list(found["splits"]) == ["1", "b"]
+    for name in KEYS:
+        pair = [found["splits"][split][name] for split in ("1", "b")]
+        assert found["mean"][name] == np.mean(pair)
+    assert found["published"] == {
+        "weights": "va-1x",
+        "top_1_test": {"mean": 0.694, "1": 0.70131, "2": 0.68889, "3": 0.69085},
+    }
+    assert "top-1 in percent is 69.4 (split mean), 70.131 (split 1)" in caplog.text
+    lines = read_results(out / "results.jsonl")
+    assert [(line.key.split, line.key.metric, line.n) for line in lines] == [
+        *(("1", "top1", NUM_VIDEOS), ("1", "top5", NUM_VIDEOS)),
+        *(("b", "top1", NUM_VIDEOS // 2), ("b", "top5", NUM_VIDEOS // 2)),
+    ]
+    assert {line.key.weights for line in lines} == {"va-1x"}
+    assert lines[0].value == found["splits"]["1"]["top_1_test"]
+    folders = [path.relative_to(out).as_posix() for path in sorted(out.rglob("*.npz"))]
+    assert folders == [f"split_{s}/{part}.npz" for s in "1b" for part in ("test", "train")]
+
+
+def test_one_of_the_splits(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def ranks(backbone: Any, train: Any, test: Any, **_: Any) -> evaluation.Evaluation:
+        seen.append((train.name(0), test.name(0)))
+        one, none = np.zeros(1, np.int64), evaluation.Features(np.zeros((0, 1), "f4"), np.zeros(0))
+        return evaluation.Evaluation(evaluation.Ranks(one, one), none, none, [], [])
+
+    monkeypatch.setattr(evaluation, "evaluate", ranks)
+    wanted = in_splits(data, tmp_path, ["1", "2"])
+    place = wanted.index("--splits")
+    for words in (["--splits", "2"], ["--split", "2"]):
+        assert main(wanted[:place] + words + wanted[place + 2 :]) == 0
+        assert json.loads(capsys.readouterr().out) == dict.fromkeys(KEYS, 1.0)
+    assert len(seen) == 2
+    for of_train, of_test in seen:
+        assert of_train.startswith(f"{tmp_path}/split_2/train/")
+        assert of_test.startswith(f"{tmp_path}/split_2/test/")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--splits", "1,2"], "are the same shards for all of --splits 1,2; put {split}"),
+        (["--splits", "1", "--split", "1"], "--split and --splits are both given"),
+        (["--test_dataset_shards", "a/{split}/*"], "say which with --splits 1,2,3"),
+    ],
+)
+def test_splits_that_do_not_go_together(
+    words: list[str], message: str, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(flags(data, *words)) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names", ["1,,2", "1,1", "", "../1"])
+def test_names_that_are_no_splits(
+    names: str, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(flags(data, "--splits", names))
+    assert ended.value.code == 2
+    assert "is not a list of splits such as 1 or 1,2,3" in capsys.readouterr().err
 
 
 def spoiled(data: Path, base: Path, change: Any) -> str:

@@ -11,8 +11,9 @@ from brave.architecture import Architecture
 from brave.checkpoints import Checkpoint, narrow_shapes
 from brave.config import EvaluateVideoEmbeddings
 from brave.evaluation import Evaluation, Features, Ranks
-from brave.evaluation_results import prepare, results
+from brave.evaluation_results import prepare, published_weights, results, summary
 from brave.method import METHOD
+from brave.published_numbers import published_top1
 from brave.records import RecordFacts
 from ssvideo_core.evaluate.intervals import bootstrap_interval
 
@@ -102,3 +103,39 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path: Path)
         prepare(tmp_path / "file" / "out")
     prepare(tmp_path / "new")
     assert (tmp_path / "new" / "results.jsonl").read_text() == ""
+
+
+def test_a_published_file_is_known_by_its_name(checkpoint: Checkpoint) -> None:
+    assert published_weights(checkpoint) is None
+    for record in METHOD.weights:
+        assert published_weights(replace(checkpoint, path=Path("x") / record.file)) == record
+
+
+def test_the_mean_stands_beside_the_published_one(checkpoint: Checkpoint) -> None:
+    found = {
+        "1": {"top_1_test": 0.5, "top_5_test": 1.0},
+        "2": {"top_1_test": 0.25, "top_5_test": 0},
+    }
+    config = replace(CONFIG, split="", dataset="ucf101")
+    assert summary({"1": found["1"]}, config, checkpoint) == found["1"]
+    own = {"splits": found, "mean": {"top_1_test": 0.375, "top_5_test": 0.5}}
+    assert summary(found, config, checkpoint) == own
+    published = replace(checkpoint, published=METHOD.weights[3])
+    beside = {"weights": "vvvv-1x", "top_1_test": {"not stated": 0.926}}
+    assert summary(found, config, published) == {**own, "published": beside}
+    assert summary(found, replace(config, dataset="mine"), published) == own
+
+
+def test_published_numbers_are_those_of_the_table() -> None:
+    """The README has one row for each file: name, mean, three splits, UCF101, Kinetics-600."""
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    table = {row[0]: row[1:] for row in rows if len(row) == 7 and "." in row[1]}
+    assert list(table) == [record.name for record in METHOD.weights]
+    for name, cells in table.items():
+        mean, *splits, ucf101, _ = map(float, cells)
+        stated = published_top1(name, "hmdb51")
+        assert stated == dict(zip(("mean", "1", "2", "3"), (mean, *splits), strict=True))
+        assert abs(sum(splits) / 3 - mean) <= 0.0501
+        assert published_top1(name, "ucf101") == {"not stated": ucf101}
+    assert published_top1("va-1x", "kinetics") == published_top1("random", "hmdb51") == {}

@@ -219,3 +219,8 @@ def test_forms_that_cannot_be(form: RecordForm) -> None:
     with pytest.raises(ConfigError, match="expected more than"):
         form.check()
     RecordForm().check()
+
+
+def test_without_a_list_of_classes_labels_have_no_number(clips: Path) -> None:
+    record = record_of(EncodeVideo(source(clips, "odd_321x241_vp9.mp4"), (), SMALL, ()))
+    assert record.labels.size == 0 and record.label_text == ("odd",)

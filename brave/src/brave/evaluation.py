@@ -37,6 +37,7 @@ from brave.sampling import FALLBACK_PADDING
 
 _LOG = logging.getLogger(__name__)
 
+Facts = tuple[list[RecordFacts], list[RecordFacts]]  # of the training and of the test videos
 Backbone = Callable[[Any], NDArray[np.float32]]  # uint8, or float in [0, 1]: [B, T, S, S, 3]
 
 
@@ -90,6 +91,7 @@ def evaluate(
     *,
     C: float,
     batch_size: int,
+    facts: Facts | None = None,
     num_frames: int = 32,
     step: int = 2,
     size: int = 224,
@@ -100,11 +102,12 @@ def evaluate(
 ) -> Evaluation:
     """The whole protocol. num_frames, step: of a clip; size: pixels per side, at most 256.
 
-    epochs: random clips of each training video. seed: of these and of the solver. workers:
-    processes that decode; the numbers do not depend on them. progress: called for every video.
-    Raises as `check_videos` before anything is computed, and DecodeError for a damaged frame.
+    facts: what `check_videos` returned, if it was called before. epochs: random clips of each
+    training video. seed: of these and of the solver. workers: processes that decode; the numbers do
+    not depend on them. progress: called for every video. Raises as `check_videos` before anything
+    is computed, and DecodeError for a damaged frame.
     """
-    train_facts, test_facts = check_videos(train, test, workers=workers)
+    train_facts, test_facts = facts or check_videos(train, test, workers=workers)
     group = TEMPORAL_CROPS * SPATIAL_CROPS
 
     def features(load: CropLoader, facts: list[RecordFacts], crops: int) -> Features:
@@ -121,9 +124,7 @@ def evaluate(
     return Evaluation(ranks, of_train, of_test, train_facts, test_facts)
 
 
-def check_videos(
-    train: LabelledVideos, test: LabelledVideos, *, workers: int = 0
-) -> tuple[list[RecordFacts], list[RecordFacts]]:
+def check_videos(train: LabelledVideos, test: LabelledVideos, *, workers: int = 0) -> Facts:
     """Read all records of both parts before anything is computed.
 
     Returns what is known of each. Raises DataError and DecodeError as `LabelledVideos.facts`,

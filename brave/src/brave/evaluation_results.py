@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ssvideo_core.config import to_json
@@ -16,38 +17,107 @@ from ssvideo_core.evaluate.intervals import bootstrap_interval
 from ssvideo_core.feature_writer import software
 from ssvideo_core.features import clip_to_json
 from ssvideo_core.files import replacing
-from ssvideo_core.results import Key, Provenance, Result, append_results, canonical_json
+from ssvideo_core.methods import PublishedWeights
+from ssvideo_core.results import (
+    Key,
+    Provenance,
+    Result,
+    append_results,
+    canonical_json,
+    read_results,
+)
 from ssvideo_core.views import ClipSpec, Pixels, Steps
 from ssvideo_core.weights import fingerprint
 
 from brave.checkpoints import Checkpoint
 from brave.config import TEST_SHORT_SIDE, EvaluateVideoEmbeddings
 from brave.crops import SPATIAL_CROPS, TEMPORAL_CROPS
-from brave.evaluation import Evaluation
+from brave.evaluation import Evaluation, Facts
 from brave.method import METHOD
+from brave.published_numbers import published_top1
 
 _LOG = logging.getLogger(__name__)
 
 PROTOCOL = "brave-svm/1"
+RESULTS = "results.jsonl"
 _OPTIONS = ("batch_size", "svm_regularization", "train_epochs", "protocol")
 
 
 def prepare(out: Path) -> None:
     """Find out before the work whether results can be written there."""
-    append_results(out / "results.jsonl", [])
+    append_results(out / RESULTS, [])
 
 
 def store(
-    out: Path, found: Evaluation, *, config: EvaluateVideoEmbeddings, checkpoint: Checkpoint
+    folder: Path, found: Evaluation, *, config: EvaluateVideoEmbeddings, checkpoint: Checkpoint
 ) -> None:
-    """Write the features as train.npz and test.npz, and add to results.jsonl.
+    """Write the features as train.npz and test.npz to `folder`, and add to results.jsonl of --out.
 
     The arrays are `values` [N, D] float32 and `labels` [N] int64, the clips of a video consecutive.
     """
+    assert config.out is not None, "the caller asks"
     for name, features in (("train", found.train), ("test", found.test)):
-        with replacing(out / f"{name}.npz") as file:
+        with replacing(folder / f"{name}.npz") as file:
             np.savez(file, values=features.values, labels=features.labels)
-    append_results(out / "results.jsonl", results(found, config=config, checkpoint=checkpoint))
+    append_results(config.out / RESULTS, results(found, config=config, checkpoint=checkpoint))
+
+
+def known_accuracies(
+    facts: Facts, *, config: EvaluateVideoEmbeddings, checkpoint: Checkpoint
+) -> dict[str, float] | None:
+    """Those that results.jsonl of --out has of the same weights, videos and options; else None.
+
+    As `evaluation.Ranks.accuracies`.
+    """
+    assert config.out is not None, "the caller asks"
+    key = _key(config, checkpoint)
+    digest = _provenance(facts, config, checkpoint).digest
+    lines = {
+        line.key.metric: line
+        for line in read_results(config.out / RESULTS)
+        if line.provenance is not None and line.provenance.digest == digest
+        if replace(line.key, metric="") == key
+    }
+    if not {"top1", "top5"} <= lines.keys():
+        return None
+    of_train = {f"top_{k}_train": lines[f"top{k}"].details["training_clips"] for k in (1, 5)}
+    return of_train | {f"top_{k}_test": lines[f"top{k}"].value for k in (1, 5)}
+
+
+def summary(
+    found: Mapping[str, Mapping[str, float]],
+    config: EvaluateVideoEmbeddings,
+    checkpoint: Checkpoint,
+) -> Mapping[str, Any]:
+    """What the command prints: the accuracies of the only split, else of each and their mean.
+
+    found: accuracies by split. Of published weights, several splits have the numbers of the
+    original's README beside them, as fractions too.
+    """
+    if len(found) == 1:
+        return next(iter(found.values()))
+    names = list(next(iter(found.values())))
+    mean = {name: float(np.mean([one[name] for one in found.values()])) for name in names}
+    whole: dict[str, Any] = {"splits": found, "mean": mean}
+    record, stated = published_weights(checkpoint), published_numbers(config, checkpoint)
+    if record is not None and stated:
+        fractions = {split: round(percent / 100, 5) for split, percent in stated.items()}
+        whole["published"] = {"weights": record.name, "top_1_test": fractions}
+    return whole
+
+
+def published_numbers(
+    config: EvaluateVideoEmbeddings, checkpoint: Checkpoint
+) -> Mapping[str, float]:
+    """Top-1 in percent by split, as the original's README states it; nothing where it does not."""
+    record = published_weights(checkpoint)
+    return {} if record is None else published_top1(record.name, config.dataset)
+
+
+def published_weights(checkpoint: Checkpoint) -> PublishedWeights | None:
+    """The record of a checkpoint that was asked for by its name, or that has a published file's."""
+    files = {record.file: record for record in METHOD.weights}
+    return checkpoint.published or files.get(checkpoint.path.name)
 
 
 def results(
@@ -59,18 +129,8 @@ def results(
     do not name the videos they were made from, or the data set's groups are not known.
     """
     groups = _groups([fact.filename for fact in found.test_facts], config.dataset)
-    published = checkpoint.published
-    key = Key(
-        method=METHOD.name,
-        weights=config.checkpoint_path if published is None else published.name,
-        backbone=f"{METHOD.backbones['rgb']} {checkpoint.architecture.width:g}X",
-        modality="rgb",
-        dataset=config.dataset,
-        split=config.split,
-        protocol=f"{PROTOCOL}@{TEMPORAL_CROPS}x{SPATIAL_CROPS}",
-        metric="",
-    )
-    provenance = _provenance(found, config, fingerprint(checkpoint.narrow_tensors()))
+    key = _key(config, checkpoint)
+    provenance = _provenance((found.train_facts, found.test_facts), config, checkpoint)
     lines = []
     for k in (1, 5):
         correct = found.ranks.test < k
@@ -90,6 +150,21 @@ def results(
     return lines
 
 
+def _key(config: EvaluateVideoEmbeddings, checkpoint: Checkpoint) -> Key:
+    """Of the results, but for the metric."""
+    record = published_weights(checkpoint)
+    return Key(
+        method=METHOD.name,
+        weights=config.checkpoint_path if record is None else record.name,
+        backbone=f"{METHOD.backbones['rgb']} {checkpoint.architecture.width:g}X",
+        modality="rgb",
+        dataset=config.dataset,
+        split=config.split,
+        protocol=f"{PROTOCOL}@{TEMPORAL_CROPS}x{SPATIAL_CROPS}",
+        metric="",
+    )
+
+
 def _groups(names: Sequence[str | None], dataset: str) -> list[str] | None:
     """The group of each video, where all are known and there are two or more."""
     groups = []
@@ -106,9 +181,9 @@ def _groups(names: Sequence[str | None], dataset: str) -> list[str] | None:
 
 
 def _provenance(
-    found: Evaluation, config: EvaluateVideoEmbeddings, fingerprint_of_weights: str
+    facts: Facts, config: EvaluateVideoEmbeddings, checkpoint: Checkpoint
 ) -> Provenance:
-    facts = [[asdict(fact) for fact in part] for part in (found.train_facts, found.test_facts)]
+    listed = [[asdict(fact) for fact in part] for part in facts]
     side = config.image_size
     clip = ClipSpec(
         "rgb",
@@ -118,8 +193,8 @@ def _provenance(
     )
     settings = to_json(config)
     return Provenance(
-        fingerprint=fingerprint_of_weights,
-        data_hash=hashlib.sha256(canonical_json(facts).encode()).hexdigest(),
+        fingerprint=fingerprint(checkpoint.narrow_tensors()),
+        data_hash=hashlib.sha256(canonical_json(listed).encode()).hexdigest(),
         clip=clip_to_json(clip),
         options={name: settings[name] for name in _OPTIONS},
         seed=config.seed,

@@ -16,6 +16,7 @@ METHOD = Method(
     convert="brave.checkpoints:convert",
     backbones={"rgb": "TSM-ResNet-50"},
     protocols={"brave-svm": "brave.evaluate_video_embeddings"},
+    commands={"convert-data": "brave.convert_training_data"},
     version="0.1.0",
     weights=(
         PublishedWeights(

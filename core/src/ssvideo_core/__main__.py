@@ -45,6 +45,12 @@ class ConvertData:
     max_seconds: float = option(20.0, help="what comes later is left out")
     quality: int = option(95, help="of the JPEGs, 1 to 100; 95 is about FFmpeg's qscale 1")
     sound: int = option(48000, help="samples a second; 0 leaves sound out")
+    flow: str = option(
+        "",
+        help="optical flow beside the frames: tvl1, or dis, which is about 100 times as fast; "
+        "needs the extra flow",
+        choices=("", "tvl1", "dis"),
+    )
     on_bad: str = option("skip", help="a video that cannot be read", choices=("skip", "raise"))
     workers: int = option(0, help="processes that decode", operational=True)
 
@@ -92,6 +98,7 @@ def convert_data(argv: Sequence[str], prog: str) -> int:
         max_seconds=config.max_seconds,
         quality=config.quality,
         sound_rate_hz=config.sound,
+        flow=config.flow,
     )
     made = convert(
         source,

@@ -28,6 +28,7 @@ from ssvideo_core.errors import ConfigError, DataError
 from ssvideo_core.extras import optional_module
 from ssvideo_core.feature_writer import allowed_failures
 from ssvideo_core.files import remove_leftovers, write_text
+from ssvideo_core.formats.flow_frames import opencv
 from ssvideo_core.formats.tfrecord import (
     CLASSES,
     FAILURES,
@@ -130,9 +131,9 @@ def convert(
 ) -> Converted:
     """Write OUT/PART/NAME-%05d-of-%05d for each part, one record a video.
 
-    A record holds frames, sound where there is some (zeros stand for what is missing of it),
-    label and class name, the video's id as file name, and 0 and its length as times. A video of
-    several parts is decoded for each.
+    A record holds frames, sound where there is some (zeros stand for what is missing of it), flow
+    where `form` asks for it, label and class name, the video's id as file name, and 0 and its
+    length as times. A video of several parts is decoded for each.
     Beside them: classes.txt (a name a line, in the order of labels), failures.csv, and convert.json
     with the request and what each finished shard holds.
 
@@ -174,6 +175,16 @@ def convert(
     return Converted(out, tuple(shards), ledger.num_records(), ledger.failures())
 
 
+def check_folder(out: Path) -> None:
+    """Raise ConfigError for a folder that holds something else than what a conversion began."""
+    if (out / LEDGER).is_file() or not out.is_dir():
+        return
+    if any(entry.name[0] != "." for entry in out.iterdir()):
+        raise ConfigError(
+            f"{out} is not empty, and no {LEDGER} tells what it holds: choose another folder"
+        )
+
+
 def _check_options(name: str, num_shards: int, form: RecordForm, on_bad: str, workers: int) -> None:
     if not is_file_name(name):
         raise ConfigError(f"name is '{name}', expected the beginning of a file's name")
@@ -186,6 +197,8 @@ def _check_options(name: str, num_shards: int, form: RecordForm, on_bad: str, wo
     form.check()
     for module in ("google_crc32c", "google.protobuf", "simplejpeg"):
         optional_module(module, "tfrecord")  # found missing before anything is written
+    if form.flow:
+        opencv()
 
 
 def _request(
@@ -309,11 +322,7 @@ class _Ledger:
             stored = json.loads(path.read_bytes())
             there, shards = stored["request"], dict(stored["shards"])
         except FileNotFoundError:
-            if self.out.is_dir() and any(entry.name[0] != "." for entry in self.out.iterdir()):
-                raise ConfigError(
-                    f"{self.out} is not empty, and no {LEDGER} tells what it holds: choose another "
-                    "folder"
-                ) from None
+            check_folder(self.out)
             return {}
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(

@@ -1,7 +1,8 @@
-"""One video as one record: frames at a constant rate as JPEGs, sound beside them, and its label.
+"""One video as one record: frames at a constant rate as JPEGs, sound and flow beside them, label.
 
 The numbers are those of BraVe's own writer: the first 20 s at 25 frames a second, shorter side 256,
-JPEGs of best quality. It wrote no sound. Needs simplejpeg (extra `tfrecord`).
+JPEGs of best quality. It wrote no sound and no flow. Needs simplejpeg (extra `tfrecord`), and for
+flow OpenCV (extra `flow`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from ssvideo_core.blocks import Failure
 from ssvideo_core.errors import ConfigError, DataError, DecodeError
 from ssvideo_core.extras import optional_module
+from ssvideo_core.formats.flow_frames import METHODS, flow_method, grey, quantise
 from ssvideo_core.formats.sequence_examples import VideoRecord, encode_record
 from ssvideo_core.source import VideoSource
 from ssvideo_core.views import SoundSpan, VideoInfo, View
@@ -31,6 +34,7 @@ class RecordForm:
         BraVe wrote FFmpeg's `qscale` 1; 95 has about its bytes (+1 % and +15 % on two clips) and no
         more error.
     sound_rate_hz: of the waveform; 0 leaves sound out.
+    flow: how optical flow is found (`flow_frames.flow_method`); "" leaves it out.
     """
 
     rate_hz: float = 25
@@ -38,6 +42,7 @@ class RecordForm:
     max_seconds: float = 20
     quality: int = 95
     sound_rate_hz: int = 48000
+    flow: str = ""
 
     def check(self) -> None:
         """Raise ConfigError for values that cannot be."""
@@ -51,6 +56,8 @@ class RecordForm:
             value = getattr(self, name)
             if not low < value <= high:
                 raise ConfigError(f"{name} is {value}, expected more than {low} and at most {high}")
+        if self.flow and self.flow not in METHODS:
+            raise ConfigError(f"flow is '{self.flow}', expected {' or '.join(METHODS)}, or nothing")
 
 
 def frames_at_rate(info: VideoInfo, rate_hz: float, max_seconds: float) -> NDArray[np.int64]:
@@ -90,6 +97,7 @@ def _nearest(value: Fraction) -> int:
 class EncodeVideo:
     """Makes the record of one video by its number; runs in the worker processes.
 
+    classes: names in the order of label numbers; without, a record has its label as text alone.
     listed: errors that become a Failure; others are raised. All frames of a record are in memory
     at once: 131 MB for 500 of 256 x 341 pixels.
     """
@@ -119,10 +127,13 @@ class EncodeVideo:
         clip = self.source.read(video, [view])[0]
         assert clip.frames is not None, "a source returns what the views name"
         jpegs = [self._jpeg(frame) for frame in clip.frames]
-        labels = [] if entry.label is None else [self.classes.index(entry.label)]
+        shown: list[int] = places.tolist()
+        numbered = entry.label is not None and self.classes
+        labels = [self.classes.index(entry.label)] if numbered else []
         return VideoRecord(
-            frames=[jpegs[place] for place in places.tolist()],
+            frames=[jpegs[place] for place in shown],
             waveform=clip.sound,
+            flow=self._flow(clip.frames, shown) if form.flow else (),
             labels=np.array(labels, np.int64),
             label_text=[] if entry.label is None else [entry.label],
             filename=entry.video_id,
@@ -136,7 +147,23 @@ class EncodeVideo:
             return None
         return SoundSpan(0.0, _nearest(seconds * rate_hz), rate_hz)
 
-    def _jpeg(self, frame: NDArray[np.uint8]) -> bytes:
+    def _flow(self, frames: NDArray[np.uint8], shown: list[int]) -> list[bytes]:
+        """A picture for each shown frame, to the next one; the last one's is that before it.
+
+        frames: [F, H, W, 3], each shown once or several times in a row. Displacements of up to
+        `flow_frames.BOUND` pixels are red (horizontal) and green (vertical), each colour pixel
+        stored (4:4:4); where a frame is repeated nothing moves.
+        """
+        estimate = flow_method(self.form.flow)
+        luma = [grey(frame) for frame in frames]
+        moved = [quantise(estimate(*pair)) for pair in pairwise(luma)]
+        still = quantise(np.zeros((*frames.shape[1:3], 2), np.float32))
+        none = np.zeros_like(still[..., :1])
+        jpegs = [self._jpeg(np.dstack([xy, none]), "444") for xy in (*moved, still)]
+        pictures = [jpegs[a] if a != b else jpegs[-1] for a, b in pairwise(shown)]
+        return [*pictures, *(pictures[-1:] or jpegs[-1:])]
+
+    def _jpeg(self, frame: NDArray[np.uint8], subsampling: str = "420") -> bytes:
         encode = optional_module("simplejpeg", "tfrecord").encode_jpeg
-        jpeg: bytes = encode(frame, quality=self.form.quality, colorsubsampling="420")
+        jpeg: bytes = encode(frame, quality=self.form.quality, colorsubsampling=subsampling)
         return jpeg

@@ -53,7 +53,7 @@ def locate(
                 f"the weights '{weights}' are not on this machine. Published at {record.address} "
                 f"({known}). Put the file at {path}, or add --download"
             )
-        _download(record, path, open_address)
+        download_file(record, path, open_address)
     elif record.sha256 and (found := sha256(path)) != record.sha256:
         raise WeightsError(
             f"{path}: sha256 is {found}, the published file's is {record.sha256}; "
@@ -79,7 +79,7 @@ def _check_address(address: str) -> None:
         raise WeightsError(f"{address}: only https addresses are downloaded (http on this machine)")
 
 
-def _download(record: PublishedWeights, path: Path, open_address: Callable[[str], Any]) -> None:
+def download_file(record: PublishedWeights, path: Path, open_address: Callable[[str], Any]) -> None:
     """Fetch a file next to its place, check length and hash, then move it there."""
     _check_address(record.address)
     digest, head, size = hashlib.sha256(), b"", 0
