@@ -20,11 +20,17 @@ from brave.checkpoints import (
     Checkpoint,
     convert,
     export,
+    model_variables,
+    named,
     narrow_shapes,
     narrow_variables,
     read_checkpoint,
+    with_dead_heads,
 )
+from brave.model import BraVe
 from brave.networks.tsm_resnet import TSMResNet
+from brave.views import ViewSpec
+from flax.traverse_util import flatten_dict
 from ssvideo_core.errors import ConfigError, WeightsError
 from ssvideo_core.testing.fill import fill
 from ssvideo_core.views import ClipSpec, Pixels, Steps
@@ -501,3 +507,60 @@ def test_variables_are_those_of_the_network() -> None:
     )
     average = made["state"]["batch_norm"]["~"]["mean_ema"]["average"]
     np.testing.assert_array_equal(average, tensors[f"state/{NARROW}/batch_norm/~/mean_ema/average"])
+
+
+# ---- whole models -------------------------------------------------------------------------
+
+MODEL = BraVe(
+    ViewSpec("narrow", "rgb", 2, 2, 16, "tsm_resnet", SMALL.width),
+    (ViewSpec("audio", "sound", 4, 4, 0, "audio_resnet", SMALL.width),),
+    output_dims=4,
+    hidden_size=8,
+)
+
+
+def test_a_model_through_both_formats(tmp_path) -> None:
+    params, state = MODEL.init(jax.random.key(0))
+    export(tmp_path / "a.safetensors", named(params), named(state), SMALL, clip=RGB)
+    convert(str(tmp_path / "a.safetensors"), tmp_path / "b.npy", dead_heads=True)
+    assert "shared_project_1/predictor/linear" in read_weights(tmp_path / "b.npy")["params"]
+    for name in ("a.safetensors", "b.npy"):
+        found = model_variables(read_checkpoint(str(tmp_path / name)), MODEL)
+        for tree, want in zip(found, (params, state), strict=True):
+            leaves, expected = (flatten_dict(t, sep="/") for t in (tree, want))
+            assert leaves.keys() == expected.keys()
+            for path, leaf in leaves.items():
+                np.testing.assert_array_equal(leaf, expected[path], err_msg=path)
+                assert leaf.dtype == expected[path].dtype
+
+
+def test_a_model_of_other_views(tmp_path) -> None:
+    params, state = MODEL.init(jax.random.key(0))
+    export(tmp_path / "a.safetensors", named(params), named(state), SMALL)
+    flow = ViewSpec("flow", "flow", 4, 4, 16, "tsm_resnet", SMALL.width)
+    other = BraVe(MODEL.narrow, (flow,), output_dims=4, hidden_size=8)
+    with pytest.raises(
+        WeightsError, match=r"(?s)a\.safetensors, for the views narrow, flow: .*445 missing"
+    ):
+        model_variables(read_checkpoint(str(tmp_path / "a.safetensors")), other)
+
+
+@pytest.mark.parametrize(("broad", "copies"), [(1, 1), (2, 3), (0, 0)])
+def test_dead_heads_are_copies(broad: int, copies: int) -> None:
+    tensors = {"params/shared_project/projector/linear/w": 1, "state/shared_project/x/~/y/z": 2}
+    others = {f"params/broad_{i}_embedding/a/w": 3 for i in range(broad)}
+    made = with_dead_heads({**tensors, **others})
+    added = {
+        name.replace("shared_project", f"shared_project_{i}"): value
+        for i in range(1, copies + 1)
+        for name, value in tensors.items()
+    }
+    assert made == {**tensors, **others, **added}
+
+
+def test_dead_heads_that_are_there_stay() -> None:
+    tensors = {f"params/shared_project{end}/a/w": end for end in ("", "_1")}
+    tensors["params/broad_audio_embedding/a/w"] = ""
+    assert with_dead_heads(tensors) == tensors
+    separate = {"params/narrow_project/a/w": 1, "params/broad_audio_project/a/w": 2}
+    assert with_dead_heads(separate) == separate

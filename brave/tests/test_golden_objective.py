@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 from brave.checkpoints import with_dead_heads
 from brave.model import SHARED_HEADS, BraVe
 from brave.networks.audio_resnet import AudioResNet
@@ -25,21 +23,15 @@ from brave.optim import learning_rate, make_optimizer
 from brave.optimizer_settings import OptimizerSettings, ScheduleSettings
 from brave.views import ViewSpec
 from flax.traverse_util import flatten_dict, unflatten_dict
-from ssvideo_core.testing.cases import GOLDEN_VARIABLE, Case, ReferenceCases, load_cases
+from ssvideo_core.testing.cases import Case, reference_cases
 from ssvideo_core.testing.fill import fill
-from ssvideo_core.testing.pending import Pending
-from ssvideo_core.testing.rekey import rekey
+from ssvideo_core.testing.rekey import check_renamed
 
 NETWORKS = ("checkpoint_keys", "temporal_shift_variants", "audio_backbone", "heads")
 LOSSES = ("regression_loss", "pair_loss", "total_loss")
 KINDS = (*NETWORKS, *LOSSES, "optimizer", "lr_schedule")
 
-# The same numbers up to rounding, compiled in half the time.
-COMPILE_FAST = {"xla_backend_optimization_level": 0}
-
-shared = os.environ.get(GOLDEN_VARIABLE)
-folder = Path(shared) / "brave" if shared else Path(__file__).parent / "golden"
-golden = ReferenceCases(folder, Pending({}), KINDS, load_cases(folder, KINDS))
+golden = reference_cases("brave", KINDS)
 
 
 def filled(shapes: Mapping[str, Any], root: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,8 +61,7 @@ def state_summaries(state: Mapping[str, Any], root: str) -> dict[str, np.ndarray
 
 @functools.cache
 def forward(network: Any, train: bool) -> Callable[..., Any]:
-    apply = functools.partial(network.apply, train=train, mutable=["state"])
-    return jax.jit(apply, compiler_options=COMPILE_FAST)
+    return jax.jit(functools.partial(network.apply, train=train, mutable=["state"]))
 
 
 def run(network: Any, case: Case, root: str) -> tuple[Any, dict[str, np.ndarray]]:
@@ -175,7 +166,7 @@ def train_program(model: BraVe) -> Callable[..., Any]:
         losses, (metrics, after) = replicated(params, state, inputs)
         return losses.mean(), (jax.tree.map(jnp.mean, metrics), after)
 
-    return jax.jit(jax.grad(mean, has_aux=True), compiler_options=COMPILE_FAST)
+    return jax.jit(jax.grad(mean, has_aux=True))
 
 
 @golden.kind("total_loss")
@@ -249,11 +240,5 @@ def _(case: Case) -> dict[str, Any]:
 test_reference = golden.parametrised()
 
 
-def test_other_names_files_and_order(tmp_path: Path) -> None:
-    if not golden.cases:
-        pytest.skip(f"{folder} has none of these kinds")
-    others = {case.kind for case in load_cases(folder)} - set(KINDS)
-    moved = golden.moved(rekey(folder, tmp_path / "brave", drop=others))
-    assert len(moved.cases) == len(golden.cases)
-    for case in moved.cases:
-        moved.check(case, tmp_path)
+def test_nothing_depends_on_the_names_in_a_folder(tmp_path: Path) -> None:
+    check_renamed(golden, tmp_path)

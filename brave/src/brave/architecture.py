@@ -33,22 +33,31 @@ class Architecture:
     def __post_init__(self) -> None:
         if type(self.width) not in (int, float):
             raise ConfigError(f"architecture option width={self.width!r}: expected a number")
-        channels = STEM_CHANNELS * self.width
-        if not (math.isfinite(channels) and channels >= 1 and channels == int(channels)):
-            raise ConfigError(
-                f"width={self.width}: expected a multiple of 1/64, so that every layer has a whole "
-                "number of channels; 1 and 2 are published"
-            )
+        feature_size(self.width)
         object.__setattr__(self, "width", float(self.width))
 
     @property
     def feature_size(self) -> int:
         """Channels of the last unit, the size of the embedding."""
-        return int(UNIT_CHANNELS[-1] * self.width)
+        return feature_size(self.width)
 
     def to_json(self) -> dict[str, Any]:
         """All options; `from_options` reads them."""
         return asdict(self)
+
+
+def feature_size(width: float) -> int:
+    """Channels of the last unit of a network, video or audio.
+
+    Raises ConfigError when some layer would not have a whole number of channels.
+    """
+    channels = STEM_CHANNELS * width
+    if not (math.isfinite(channels) and channels >= 1 and channels == int(channels)):
+        raise ConfigError(
+            f"width={width}: expected a multiple of 1/64, so that every layer has a whole "
+            "number of channels; 1 and 2 are published"
+        )
+    return int(UNIT_CHANNELS[-1] * width)
 
 
 def from_options(options: Mapping[str, Any]) -> Architecture:

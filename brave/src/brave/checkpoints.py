@@ -37,6 +37,7 @@ from ssvideo_core.weights import (
 
 from brave.architecture import CLIP, STEM_CHANNELS, Architecture, choices, from_options
 from brave.method import METHOD
+from brave.model import SHARED_HEADS, BraVe
 from brave.networks.initial import variable_shapes
 from brave.networks.tsm_resnet import TSMResNet
 
@@ -121,6 +122,47 @@ def narrow_shapes(architecture: Architecture) -> Mapping[str, tuple[int, ...]]:
     """Name to shape of the narrow video backbone's tensors."""
     shapes = variable_shapes(TSMResNet(architecture.width))
     return {name: tuple(leaf.shape) for name, leaf in narrow_names(shapes).items()}
+
+
+def named(variables: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """The params or the state of a model as `export` takes them: "MODULE/NAME" to NumPy array."""
+    flat = flatten_dict(variables, sep="/")  # type: ignore[no-untyped-call]
+    return {name: np.asarray(leaf) for name, leaf in flat.items()}
+
+
+def model_variables(checkpoint: Checkpoint, model: BraVe) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(params, state) of a whole model, as `BraVe.init` makes them; other modules are left out.
+
+    Raises WeightsError when a tensor of the model is missing or has another shape, listing them.
+    """
+    shapes = flatten_dict(model.shapes(), sep="/")  # type: ignore[no-untyped-call]
+    found = {name: a for name, a in checkpoint.tensors.items() if name in shapes}
+    try:
+        match_keys(found, {name: leaf.shape for name, leaf in shapes.items()}).require()
+    except WeightsError as error:
+        names = ", ".join(view.name for view in model.views)
+        raise WeightsError(f"{checkpoint.path}, for the views {names}: {error}") from None
+    loaded = {name: _as_loaded(array) for name, array in found.items()}
+    nested: dict[str, Any] = unflatten_dict(loaded, sep="/")  # type: ignore[no-untyped-call]
+    return nested["params"], nested["state"]
+
+
+def with_dead_heads(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """With the heads that the released trainer makes and never uses, as copies of the used ones.
+
+    tensors: "params/MODULE/NAME" and "state/MODULE/NAME" of a model with shared heads. Each broad
+    view makes two calls of the heads, and each call but the first makes heads of its own:
+    shared_project_1, with two broad views also _2 and _3. Without shared heads nothing is added.
+    """
+    modules = {name.split("/")[1] for name in tensors}
+    num_broad = sum(module.startswith("broad_") for module in modules)
+    made = dict(tensors)
+    for number in range(1, 2 * num_broad):
+        for name, array in tensors.items():
+            collection, module, rest = name.split("/", 2)
+            if module == SHARED_HEADS:
+                made.setdefault(f"{collection}/{SHARED_HEADS}_{number}/{rest}", array)
+    return made
 
 
 def _joined(collections: Mapping[str, Tensors]) -> dict[str, NDArray[Any]]:
@@ -260,13 +302,20 @@ def export(
     write_safetensors(path, checkpoint.tensors, metadata)
 
 
-def convert(weights: str, target: Path, options: Mapping[str, Any] | None = None) -> None:
+def convert(
+    weights: str,
+    target: Path,
+    options: Mapping[str, Any] | None = None,
+    *,
+    dead_heads: bool = False,
+) -> None:
     """Write weights in the other format: FILE.safetensors (ours) or FILE.npy (the original's).
 
     All tensors are kept, also those of modules that are not built here. A .npy is a pickle of
     plain dicts; its config is the one the weights came with, else the released defaults with the
-    width and the broad views of these weights. Raises what `read_checkpoint` raises, and
-    ConfigError for another ending.
+    width and the broad views of these weights. dead_heads: a .npy has all modules that the released
+    trainer makes (`with_dead_heads`); its evaluation does not need them. Raises what
+    `read_checkpoint` raises, and ConfigError for another ending.
     """
     target = Path(target)
     found = read_checkpoint(weights, options)
@@ -279,9 +328,10 @@ def convert(weights: str, target: Path, options: Mapping[str, Any] | None = None
     if target.suffix != ".npy":
         raise ConfigError(f"{target}: expected a name that ends in .safetensors or .npy")
     found.narrow_tensors()
+    written = _split(with_dead_heads(found.tensors) if dead_heads else found.tensors)
     tree = {
-        "params": _by_module(found.params),
-        "state": _by_module(found.state),
+        "params": _by_module(written["params"]),
+        "state": _by_module(written["state"]),
         "config": dict(found.config) or _released_config(found),
     }
     with replacing(target) as file:

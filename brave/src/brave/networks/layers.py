@@ -1,4 +1,7 @@
-"""Layers whose variables carry the published names: `w`, `scale`, `offset`, `~/mean_ema`.
+"""Layers whose variables carry the published names: `w`, `b`, `scale`, `offset`, `~/mean_ema`.
+
+Variables are float32. Layers compute in the dtype of what they are given, float32 or bfloat16, and
+return it; the statistics of a batch are always computed in float32.
 
 Axes: B clips, T frames, H, W pixels, C channels; channels come last, kernels are (H, W, in, out).
 """
@@ -44,8 +47,20 @@ class Conv(nn.Module):
         w = self.param("w", initial_kernel, shape)
         strides = (self.stride, self.stride)
         return lax.conv_general_dilated(
-            x, w, strides, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            x, w.astype(x.dtype), strides, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
+
+
+class Linear(nn.Module):
+    """(B, in) to (B, size): `w` is (in, size), `b` (size,)."""
+
+    size: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        w = self.param("w", initial_kernel, (x.shape[-1], self.size))
+        b = self.param("b", nn.initializers.zeros, (self.size,))
+        return jnp.dot(x, w.astype(x.dtype)) + b.astype(x.dtype)
 
 
 class BatchNorm(nn.Module):
@@ -72,8 +87,9 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, shape)
         offset = self.param("offset", nn.initializers.zeros, shape)
         averages = self.variable("state", "~", _fresh_averages, shape)
+        wide = x.astype(jnp.float32)
         if train:
-            mean, variance = _statistics(x, self.axis_name)
+            mean, variance = _statistics(wide, self.axis_name)
             if self.is_mutable_collection("state") and not self.is_initializing():
                 before = averages.value
                 averages.value = {
@@ -83,7 +99,8 @@ class BatchNorm(nn.Module):
         else:
             mean = averages.value["mean_ema"]["average"]
             variance = averages.value["var_ema"]["average"]
-        return (x - mean) * (scale * lax.rsqrt(variance + self.epsilon)) + offset
+        normalised = (wide - mean) * (scale * lax.rsqrt(variance + self.epsilon)) + offset
+        return normalised.astype(x.dtype)
 
 
 def _statistics(x: Array, axis_name: str | None) -> tuple[Array, Array]:
@@ -109,6 +126,11 @@ def _advance(before: Average, value: Array, decay: float) -> Average:
     return {"hidden": hidden, "average": hidden / (1 - start_share), "counter": counter}
 
 
+def rematerialised(block: type[nn.Module]) -> type[nn.Module]:
+    """The same module, called as block(x, train), that keeps nothing for the backward pass."""
+    return nn.remat(block, static_argnums=(2,))
+
+
 def max_pool(x: Array) -> Array:
     """(B, H, W, C) to (B, ⌈H/2⌉, ⌈W/2⌉, C): 3 × 3 windows, stride 2, "SAME" padding with −∞."""
     pooled: Array = lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
@@ -122,11 +144,37 @@ def temporal_shift(x: Array, *, num_frames: int, fraction: float = 0.125) -> Arr
     middle C − 2n of its own, the first n of the previous frame; zeros past the ends of the clip.
     So the last channels come first, and published weights expect that.
     """
+    first, middle, last = _shift_groups(x.reshape(-1, num_frames, *x.shape[1:]), fraction)
+    still = ((0, 0),) * 3
+    after = jnp.pad(last[:, 1:], ((0, 0), (0, 1), *still))
+    before = jnp.pad(first[:, :-1], ((0, 0), (1, 0), *still))
+    return jnp.concatenate([after, middle, before], axis=-1).reshape(x.shape)
+
+
+def temporal_shift_time_major(x: Array, *, num_frames: int, fraction: float = 0.125) -> Array:
+    """`temporal_shift` of frames in the order (T·B, H, W, C), through bfloat16, as on a TPU.
+
+    No command uses it; networks of the original that were run on TPUs computed this.
+    """
+    clips = x.astype(jnp.bfloat16).reshape(num_frames, -1, *x.shape[1:]).swapaxes(0, 1)
+    shifted = temporal_shift(
+        clips.reshape(x.shape), num_frames=num_frames, fraction=fraction
+    ).reshape(clips.shape)
+    return shifted.swapaxes(0, 1).reshape(x.shape).astype(x.dtype)
+
+
+def temporal_shift_of_images(x: Array, *, alpha: float = 0.3, fraction: float = 0.125) -> Array:
+    """What stands for `temporal_shift` where each of (B, H, W, C) is an image without neighbours.
+
+    Nothing is zero, and both groups that would come from neighbours are multiplied by alpha. No
+    command uses it.
+    """
+    first, middle, last = _shift_groups(x, fraction)
+    return jnp.concatenate([alpha * last, middle, alpha * first], axis=-1)
+
+
+def _shift_groups(x: Array, fraction: float) -> tuple[Array, Array, Array]:
+    """The first n channels, those between, and the last n."""
     channels = x.shape[-1]
     n = int(channels * fraction)
-    clips = x.reshape(-1, num_frames, *x.shape[1:])
-    still = ((0, 0),) * 3
-    after = jnp.pad(clips[:, 1:, ..., channels - n :], ((0, 0), (0, 1), *still))
-    before = jnp.pad(clips[:, :-1, ..., :n], ((0, 0), (1, 0), *still))
-    middle = clips[..., n : channels - n]
-    return jnp.concatenate([after, middle, before], axis=-1).reshape(x.shape)
+    return x[..., :n], x[..., n : channels - n], x[..., channels - n :]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
 from brave.architecture import STEM_CHANNELS, UNIT_BLOCKS, UNIT_CHANNELS
-from brave.networks.layers import BatchNorm, Conv, max_pool, temporal_shift
+from brave.networks.layers import BatchNorm, Conv, max_pool, rematerialised, temporal_shift
 
 EMBEDDING = "embedding"
 UNITS = tuple(f"tsm_resnet_unit_{i}" for i in range(len(UNIT_CHANNELS)))
@@ -28,7 +30,7 @@ class Block(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool) -> Array:
+    def __call__(self, x: Array, train: bool) -> Array:
         middle = self.channels // 4
         residual = self._normalised(x, "batch_norm", train)
         shortcut = x
@@ -54,11 +56,13 @@ class Unit(nn.Module):
     num_frames: int
     stride: int
     axis_name: str | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
+        make = rematerialised(Block) if self.remat else Block
         for i in range(self.num_blocks):
-            block = Block(
+            block = make(
                 self.channels,
                 self.num_frames,
                 stride=self.stride if i == 0 else 1,
@@ -66,23 +70,27 @@ class Unit(nn.Module):
                 axis_name=self.axis_name,
                 name=f"block_{i}",
             )
-            x = block(x, train=train)
+            x = block(x, train)
         return x
 
 
 class TSMResNet(nn.Module):
-    """Clips (B, T, H, W, 3), float32 in [0, 1], to (B, 2048 · width); any T, H and W.
+    """Clips (B, T, H, W, 3), float32 in [0, 1], to (B, 2048 · width) float32; any T, H and W.
 
+    Optical flow has 2 channels: the stem takes what it is given, and so must its weights.
     Variables: collections "params" and "state", under the names that follow `TSMResNetV2/` in the
     published files. Training updates "state" when it is mutable. Frames are averaged over pixels,
     then clips over frames. No normalisation follows the stem.
 
     width: a multiple of 1/64; 1 and 2 are published. axis_name: of the devices whose batches are
-    normalised together (`layers.BatchNorm`).
+    normalised together (`layers.BatchNorm`). remat: keep only the inputs of blocks for the backward
+    pass, which computes the blocks again. dtype: of the layers, float32 or bfloat16.
     """
 
     width: float = 1.0
     axis_name: str | None = None
+    remat: bool = False
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, clips: Array, *, train: bool = False, output: str = EMBEDDING) -> Array:
@@ -93,7 +101,7 @@ class TSMResNet(nn.Module):
         if output not in OUTPUTS:
             raise ValueError(f"no output '{output}'; there are {', '.join(OUTPUTS)}")
         num_clips, num_frames = clips.shape[:2]
-        x = clips.reshape(-1, *clips.shape[2:])  # (B·T, H, W, 3)
+        x = clips.reshape(-1, *clips.shape[2:]).astype(self.dtype)  # (B·T, H, W, 3)
         x = Conv(int(STEM_CHANNELS * self.width), 7, 2, name="tsm_resnet_stem")(x)
         x = max_pool(x)
         for i, name in enumerate(UNITS):
@@ -103,6 +111,7 @@ class TSMResNet(nn.Module):
                 num_frames,
                 stride=1 if i == 0 else 2,
                 axis_name=self.axis_name,
+                remat=self.remat,
                 name=name,
             )
             x = unit(x, train=train)
@@ -114,5 +123,5 @@ class TSMResNet(nn.Module):
 
 def _pooled(x: Array, num_clips: int) -> Array:
     """(B·T, H, W, C) to (B, C): means over pixels, then over frames."""
-    frames = jnp.mean(x, axis=(1, 2))
+    frames = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
     return jnp.mean(frames.reshape(num_clips, -1, frames.shape[-1]), axis=1)
