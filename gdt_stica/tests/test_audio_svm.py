@@ -142,6 +142,14 @@ def test_a_list_without_its_columns_and_files_that_are_absent(tmp_path: Path) ->
         find_sounds("esc50", path)
 
 
+@pytest.mark.parametrize("file", ["../a.wav", "/a.wav", ""])
+def test_lists_name_files_below_their_folder(tmp_path: Path, file: str) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(f"file,label,fold\n{file},bus,train\n")
+    with pytest.raises(DataError, match="expected a file below it"):
+        find_sounds("esc50", path)
+
+
 def test_folds_that_cannot_be_scored(esc50: Path) -> None:
     files = find_sounds("esc50", esc50)
     with pytest.raises(DataError, match="all files are of fold '1'"):

@@ -53,8 +53,8 @@ def test_lines_that_are_no_stretch_of_time_are_left_out(tmp_path: Path, line: st
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"start,text\n1,a\n", "has no column end"),
-        (b"", "has no column start, end, text"),
+        (b"start,text\n1,a\n", "its first line is 'start,text', without end;"),
+        (b"", "its first line is '', without start, end, text;"),
         (b"start,end,text\n1,2,\xff\n", "no CSV in UTF-8"),
         (b"start,end,text\n1,2," + b"x" * 200_000 + b"\n", "no CSV in UTF-8"),
     ],

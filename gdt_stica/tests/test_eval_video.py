@@ -378,6 +378,20 @@ def test_one_network_is_not_tested_on_several_folds(
     assert "test videos of the others" in capsys.readouterr().err
 
 
+def test_what_a_network_was_trained_with_is_not_changed_for_its_test(
+    data: Path, tmp_path: Path, capsys
+) -> None:
+    flags = ["--model", "stica", "--num_layer", "1", "--width", "0.0625", "--epochs", "1"]
+    assert Command(data, *flags).run(tmp_path / "run") == 0
+    again = [*flags, "--test-only", "yes", "--resume", str(tmp_path / "run")]
+    for change in (["--use-l2-norm", "yes"], ["--transformer_time_dim", "2"], ["--num_head", "2"]):
+        assert Command(data, *again, *change).run(tmp_path / "test") == 2
+        assert f"{' '.join(change[:1])} " in capsys.readouterr().err
+    assert not (tmp_path / "test").exists()
+    assert Command(data, *again, "--batch-size", "1").run(tmp_path / "test") == 0
+    assert {result.key.weights for result in results(tmp_path / "test").values()} == {"run"}
+
+
 def test_other_settings_do_not_mix(data: Path, runs: Path, capsys) -> None:
     run = straight_run(Command(data), runs)
     assert Command(data, "--base-lr", "0.5").run(run) == 2

@@ -193,6 +193,8 @@ def silent(tmp_path: Path) -> Path:
         (["--num_sec", "0"], "--num_sec 0"),
         (["--dist_url", "tcp://localhost:1"], "which of how many"),
         (["--root_dir", "nowhere"], "nowhere does not exist"),
+        (["--precision", "float16"], "float16 needs a GPU"),
+        (["--apex", "True"], "float16 needs a GPU"),
     ],
 )
 def test_what_cannot_be_is_said_before_training(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from gdt_stica.config import MainGDT
 from gdt_stica.eval_config import EvalVideo
 from gdt_stica.stica_config import MainSTiCA
 from ssvideo_core.config import parse
+from ssvideo_core.recipes import load_recipes
 
 SCRIPTS = Path(__file__).parents[1] / "slurm"
 CONFIGS = {
@@ -98,3 +100,31 @@ def test_wrong_words_end_a_script(script: str, words: list[str], message: str) -
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert message in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "recipe"),
+    [
+        ("pretrain_gdt_k400.sh", [], "gdt-k400"),
+        ("pretrain_gdt_ht100m.sh", [], "gdt-ht100m"),
+        ("pretrain_stica.sh", ["30", "1", "2", "4", "1", "2", "0"], "stica-k400"),
+        ("pretrain_stica.sh", ["60", "2", "2", "4", "1", "2", "2"], "stica-k400-60"),
+    ],
+)
+def test_a_recipe_has_the_settings_of_a_script(
+    run: Run, script: str, words: list[str], recipe: str
+) -> None:
+    (config,) = run(script, *words)
+    flags = load_recipes("gdt_stica")[recipe].arguments(data="DATA", out="OUT")
+    found = parse(type(config), flags, prog="test")
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if not field.metadata["operational"] and not isinstance(value, Path):
+            assert getattr(found, field.name) == value, field.name
+
+
+@pytest.mark.parametrize("name", load_recipes("gdt_stica"))
+def test_recipes_are_read(name: str) -> None:
+    recipe = load_recipes("gdt_stica")[name]
+    if (command := f"gdt_stica.{recipe.command}") in CONFIGS:
+        parse(CONFIGS[command], recipe.arguments(data="DATA", out="OUT"), prog="test")

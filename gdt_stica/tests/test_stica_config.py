@@ -8,7 +8,8 @@ import sys
 
 import pytest
 from gdt_stica.architecture import AUDIO_BLOCKS, VIDEO_BLOCKS
-from gdt_stica.config import MainGDT, ignored_flags
+from gdt_stica.config import MainGDT
+from gdt_stica.flags import ignored_flags
 from gdt_stica.quirks import STICA, quirks_of
 from gdt_stica.stica_config import MainSTiCA
 from ssvideo_core import config as configs

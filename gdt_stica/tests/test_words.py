@@ -68,5 +68,5 @@ def test_nothing_of_a_file_runs(tmp_path: Path) -> None:
 
 
 def test_an_absent_file(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"dict\.npy"):
+    with pytest.raises(WeightsError, match=r"dict\.npy: no such file.* --word2vec_dir"):
         read_vocabulary(tmp_path / "dict.npy")

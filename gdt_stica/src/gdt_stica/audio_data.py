@@ -77,6 +77,10 @@ def _read_list(path: Path, folder: Path, names: Mapping[str, str]) -> list[Sound
     if not rows or not set(wanted) <= rows[0].keys():
         columns = ", ".join(map(str, rows[0])) if rows else "no rows"
         raise DataError(f"{path} has {columns}; expected rows with columns {', '.join(wanted)}")
+    for row in rows:
+        inside = Path(row[names["path"]] or "")
+        if inside.is_absolute() or not inside.parts or ".." in inside.parts:
+            raise DataError(f"{path}: '{inside}' leaves {folder}; expected a file below it")
     return [
         SoundFile(
             folder / row[names["path"]],

@@ -67,7 +67,8 @@ def read_captions(path: Path) -> list[Caption]:
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
                 raise DataError(
-                    f"{path}: has no column {', '.join(missing)}; expected {','.join(COLUMNS)}"
+                    f"{path}: its first line is {','.join(reader.fieldnames or ())!r}, without "
+                    f"{', '.join(missing)}; expected {','.join(COLUMNS)}"
                 )
             found = [_caption(row["start"], row["end"], row["text"]) for row in reader]
     except OSError as error:

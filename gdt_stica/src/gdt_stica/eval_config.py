@@ -16,7 +16,8 @@ from ssvideo_core.config import option
 from ssvideo_core.errors import ConfigError
 
 from gdt_stica.architecture import map_frames
-from gdt_stica.config import _flag, _ignored, read_milestones
+from gdt_stica.config import read_milestones
+from gdt_stica.flags import flag, ignored
 
 DATASETS = ("hmdb51", "ucf101")
 MODELS = ("av_gdt", "vid_text_gdt", "stica")
@@ -34,7 +35,7 @@ def read_folds(text: str) -> tuple[int, ...]:
 
 
 def _audio(name: str, default: Any) -> Any:
-    return _ignored(name, default, "the sound takes no part")
+    return ignored(name, default, "the sound takes no part")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class EvalVideo:
     from each GPU's; --sync-bn yes takes those of the whole batch. Running statistics are rank 0's.
     """
 
-    dataset: str = _flag("dataset", "hmdb51", "what to fine-tune on", choices=DATASETS)
+    dataset: str = flag("dataset", "hmdb51", "what to fine-tune on", choices=DATASETS)
     fold: Sequence[int] = option(
         (1,),
         flags=("--fold",),
@@ -56,89 +57,85 @@ class EvalVideo:
         metavar="K,K",
         shown="1",
     )
-    root_dir: Path | None = _flag(
+    root_dir: Path | None = flag(
         "root_dir", None, "folder CLASS/video or SPLIT/CLASS/video", metavar="DIR"
     )
-    ucf101_annotation_path: Path | None = _flag(
+    ucf101_annotation_path: Path | None = flag(
         "ucf101-annotation-path",
         None,
         "folder of trainlist01.txt, testlist01.txt, … (default: the official lists)",
         metavar="DIR",
     )
-    hmdb51_annotation_path: Path | None = _flag(
+    hmdb51_annotation_path: Path | None = flag(
         "hmdb51-annotation-path",
         None,
         "folder of CLASS_test_split1.txt, … (default: the official lists)",
         metavar="DIR",
     )
-    output_dir: Path | None = _flag(
+    output_dir: Path | None = flag(
         "output-dir", None, "the run's folder (default: runs/eval_video-DIGEST)", operational=True
     )
-    num_data_samples: int | None = _flag(
+    num_data_samples: int | None = flag(
         "num-data-samples", None, "keep the first n training videos"
     )
-    workers: int = _flag("workers", 16, "processes that decode", operational=True)
+    workers: int = flag("workers", 16, "processes that decode", operational=True)
 
-    weights_path: str = _flag(
+    weights_path: str = flag(
         "weights-path",
         "",
         "what to begin with: published name, file or folder of a run; without, random weights",
     )
-    ckpt_epoch: str = _flag("ckpt-epoch", "0", "their epoch; recorded with the results, no more")
-    model: str = _flag("model", "av_gdt", "what it was trained as", choices=MODELS)
-    vid_base_arch: str = _flag(
+    ckpt_epoch: str = flag("ckpt-epoch", "0", "their epoch; recorded with the results, no more")
+    model: str = flag("model", "av_gdt", "what it was trained as", choices=MODELS)
+    vid_base_arch: str = flag(
         "vid-base-arch", "r2plus1d_18", "video trunk", choices=("r2plus1d_18", "r2plus1d_34")
     )
-    width: float | None = _flag(
-        "width", None, "of the trunk (default: that of the weights, else 1)"
-    )
-    num_layer: int = _flag("num_layer", 2, "transformer layers of stica; 0: average pooling")
-    num_head: int = _flag("num_head", 4, "attention heads")
-    dp: float = _flag("dp", 0.0, "dropout of the transformer")
-    positional_emb: bool = _flag("positional_emb", False, "learned positions of its tokens")
-    qkv_mha: bool = _flag("qkv_mha", False, "learned values and outputs of its attention")
-    transformer_time_dim: int = _flag(
+    width: float | None = flag("width", None, "of the trunk (default: that of the weights, else 1)")
+    num_layer: int = flag("num_layer", 2, "transformer layers of stica; 0: average pooling")
+    num_head: int = flag("num_head", 4, "attention heads")
+    dp: float = flag("dp", 0.0, "dropout of the transformer")
+    positional_emb: bool = flag("positional_emb", False, "learned positions of its tokens")
+    qkv_mha: bool = flag("qkv_mha", False, "learned values and outputs of its attention")
+    transformer_time_dim: int = flag(
         "transformer_time_dim",
         8,
         "its tokens; of clips of more than 32 frames always as many as their map has steps",
     )
-    use_l2_norm: bool = _flag("use-l2-norm", False, "features of length 1")
-    use_dropout: bool = _flag("use-dropout", False, "drop 9 features in 10")
-    use_bn: bool = _flag("use-bn", False, "batch norm before the classifier")
-    feature_extract: bool = _flag("feature-extract", False, "train the classifier only")
+    use_l2_norm: bool = flag("use-l2-norm", False, "features of length 1")
+    use_dropout: bool = flag("use-dropout", False, "drop 9 features in 10")
+    use_bn: bool = flag("use-bn", False, "batch norm before the classifier")
+    feature_extract: bool = flag("feature-extract", False, "train the classifier only")
 
-    clip_len: int = _flag("clip-len", 32, "frames of a clip")
-    target_fps: int = _flag("target-fps", 30, "frames a second")
-    steps_bet_clips: int = _flag("steps-bet-clips", 1, "stride between frames")
-    train_crop_size: int = _flag("train-crop-size", 128, "pixels per side, in the test too")
-    use_random_resize_crop: bool = _flag(
+    clip_len: int = flag("clip-len", 32, "frames of a clip")
+    target_fps: int = flag("target-fps", 30, "frames a second")
+    steps_bet_clips: int = flag("steps-bet-clips", 1, "stride between frames")
+    train_crop_size: int = flag("train-crop-size", 128, "pixels per side, in the test too")
+    use_random_resize_crop: bool = flag(
         "use_random_resize_crop", True, "crops of 14 to 100 % of the area, else of one scale"
     )
-    colorjitter: bool = _flag("colorjitter", True, "change colours of 8 clips in 10")
-    use_grayscale: bool = _flag("use-grayscale", False, "make 2 clips in 10 gray")
-    use_gaussian: bool = _flag("use-gaussian", False, "blur every other clip")
-    train_clips_per_video: int = _flag(
+    colorjitter: bool = flag("colorjitter", True, "change colours of 8 clips in 10")
+    use_grayscale: bool = flag("use-grayscale", False, "make 2 clips in 10 gray")
+    use_gaussian: bool = flag("use-gaussian", False, "blur every other clip")
+    train_clips_per_video: int = flag(
         "train-clips-per-video", 10, "clips of each video in an epoch, each drawn anew"
     )
-    val_clips_per_video: int = _flag("val-clips-per-video", 10, "test clips over time")
-    num_spatial_crops: int = _flag(
-        "num-spatial-crops", 3, "test crops of each clip", choices=(1, 3)
-    )
+    val_clips_per_video: int = flag("val-clips-per-video", 10, "test clips over time")
+    num_spatial_crops: int = flag("num-spatial-crops", 3, "test crops of each clip", choices=(1, 3))
 
-    batch_size: int = _flag("batch-size", 32, "clips of a step, shared by all processes")
-    epochs: int = _flag("epochs", 12, "passes over the training clips")
-    head_lr: float = _flag("head-lr", 0.0025, "learning rate of the classifier")
-    base_lr: float = _flag("base-lr", 0.00025, "of the trunk")
-    tsf_lr: float = _flag("tsf_lr", 0.00025, "of the transformer")
-    weight_decay: float = _flag("weight-decay", 0.005, "on the classifier")
-    wd_base: float = _flag("wd-base", 0.005, "on the trunk")
-    wd_tsf: float = _flag("wd_tsf", 0.005, "on the transformer")
-    momentum: float = _flag("momentum", 0.9, "of SGD")
-    optim_name: str = _flag("optim-name", "sgd", "how to learn", choices=("sgd",))
-    use_scheduler: bool = _flag(
+    batch_size: int = flag("batch-size", 32, "clips of a step, shared by all processes")
+    epochs: int = flag("epochs", 12, "passes over the training clips")
+    head_lr: float = flag("head-lr", 0.0025, "learning rate of the classifier")
+    base_lr: float = flag("base-lr", 0.00025, "of the trunk")
+    tsf_lr: float = flag("tsf_lr", 0.00025, "of the transformer")
+    weight_decay: float = flag("weight-decay", 0.005, "on the classifier")
+    wd_base: float = flag("wd-base", 0.005, "on the trunk")
+    wd_tsf: float = flag("wd_tsf", 0.005, "on the transformer")
+    momentum: float = flag("momentum", 0.9, "of SGD")
+    optim_name: str = flag("optim-name", "sgd", "how to learn", choices=("sgd",))
+    use_scheduler: bool = flag(
         "use-scheduler", True, "rise to 8 times the rates, then drop at the milestones"
     )
-    lr_warmup_epochs: int = _flag("lr-warmup-epochs", 2, "epochs until 8 times the rates")
+    lr_warmup_epochs: int = flag("lr-warmup-epochs", 2, "epochs until 8 times the rates")
     lr_milestones: Sequence[int] = option(
         (6, 10),
         flags=("--lr-milestones",),
@@ -147,69 +144,67 @@ class EvalVideo:
         metavar="E,E",
         shown="6,10",
     )
-    lr_gamma: float = _flag("lr-gamma", 0.05, "factor of a drop")
-    sync_bn: bool = _flag("sync-bn", False, "batch statistics over all processes")
-    test_from: int = _flag(
-        "test-from", 7, "first epoch, from 0, that is tested; the last always is"
-    )
-    seed: int = _flag("seed", 0, "of weights, order and draws")
+    lr_gamma: float = flag("lr-gamma", 0.05, "factor of a drop")
+    sync_bn: bool = flag("sync-bn", False, "batch statistics over all processes")
+    test_from: int = flag("test-from", 7, "first epoch, from 0, that is tested; the last always is")
+    seed: int = flag("seed", 0, "of weights, order and draws")
 
-    fidelity: str = _flag(
+    fidelity: str = flag(
         "fidelity",
         "default",
         "the released code's slips: kept (released), mended (fixed)",
         choices=("default", "released", "fixed"),
     )
-    test_aug: str | None = _flag(
+    test_aug: str | None = flag(
         "test-aug",
         None,
         "of test clips: random scale and colours, or neither",
         choices=("released", "deterministic"),
     )
-    feature_bn: str | None = _flag(
+    feature_bn: str | None = flag(
         "feature-bn",
         None,
         "whether batch norms of the trunk change under --feature-extract",
         choices=("released", "frozen"),
     )
-    schedule: str | None = _flag("schedule", None, "of the rates", choices=("released", "exact"))
-    clip_colors: str | None = _flag(
+    schedule: str | None = flag("schedule", None, "of the rates", choices=("released", "exact"))
+    clip_colors: str | None = flag(
         "clip-colors", None, "weights and place of colour changes", choices=("released", "fixed")
     )
-    blur: str | None = _flag("blur", None, "its direction", choices=("released", "fixed"))
-    random_crop: str | None = _flag(
+    blur: str | None = flag("blur", None, "its direction", choices=("released", "fixed"))
+    random_crop: str | None = flag(
         "random-crop", None, "whether the last place is drawn", choices=("released", "inclusive")
     )
 
-    test_only: bool = _flag("test-only", False, "test a fine-tuned network, train nothing")
-    resume: str = _flag(
+    test_only: bool = flag("test-only", False, "test a fine-tuned network, train nothing")
+    resume: str = flag(
         "resume",
         "",
         "the fine-tuned network of --test-only: file, checkpoint or folder of a run (default: "
         "--weights-path); training goes on by itself",
     )
-    device: str = _flag("device", "cuda", "cuda, or cpu", operational=True)
-    precision: str = _flag(
+    device: str = flag("device", "cuda", "cuda, or cpu", operational=True)
+    precision: str = flag(
         "precision",
         "float32",
         "of the network in training",
         choices=("float32", "bfloat16", "float16"),
     )
-    print_freq: int = _flag("print-freq", 10, "steps between lines", operational=True)
-    checkpoint_steps: int = _flag(
+    print_freq: int = flag("print-freq", 10, "steps between lines", operational=True)
+    checkpoint_steps: int = flag(
         "checkpoint-steps", 0, "save every n steps too, not only after an epoch", operational=True
     )
-    download: bool = _flag("download", False, "fetch published weights if absent", operational=True)
-    resume_anyway: bool = _flag(
+    download: bool = flag("download", False, "fetch published weights if absent", operational=True)
+    resume_anyway: bool = flag(
         "resume-anyway", False, "go on in a folder of other settings", operational=True
     )
-    dist_url: str = _flag(
+    dist_url: str = flag(
         "dist-url", "env://", "where processes meet: env://, tcp://, file://", operational=True
     )
-    world_size: int | None = _flag(
+    world_size: int | None = flag(
         "world-size", None, "processes, with tcp:// or file://", operational=True
     )
-    rank: int | None = _flag(
+    rank: int | None = flag(
         "rank", None, "of this process, with tcp:// or file://", operational=True
     )
     local_rank: int = option(
@@ -219,23 +214,23 @@ class EvalVideo:
         operational=True,
     )
 
-    test_crop_size: int = _ignored("test-crop-size", 128, "always --train-crop-size")
-    test_time_cj: bool = _ignored("test-time-cj", False, "--test-aug says it")
-    multi_crop: bool = _ignored("multi-crop", False, "one view of each clip")
-    num_sec: int = _ignored("num_sec", 2, "--transformer_time_dim says it")
-    agg_model: bool = _ignored("agg-model", False, "--model says it")
-    aud_base_arch: str = _ignored("aud-base-arch", "resnet9", "the sound takes no part")
-    use_mlp: bool = _ignored("use-mlp", False, "heads of the pre-training take no part")
-    mlptype: int = _ignored("mlptype", 0)
-    headcount: int = _ignored("headcount", 1)
-    supervised: bool = _ignored("supervised", False)
-    start_epoch: int = _ignored("start-epoch", 0, "a run goes on from its newest checkpoint")
-    num_large_crops: int = _ignored("num-large-crops", 2)
-    num_small_crops: int = _ignored("num-small-crops", 0)
-    use_larger_last: bool = _ignored("use_larger_last", False)
-    cross_modal_nce: bool = _ignored("cross_modal_nce", False)
-    cross_modal_alpha: float = _ignored("cross_modal_alpha", 0.5)
-    fm_crop: bool = _ignored("fm_crop", False)
+    test_crop_size: int = ignored("test-crop-size", 128, "always --train-crop-size")
+    test_time_cj: bool = ignored("test-time-cj", False, "--test-aug says it")
+    multi_crop: bool = ignored("multi-crop", False, "one view of each clip")
+    num_sec: int = ignored("num_sec", 2, "--transformer_time_dim says it")
+    agg_model: bool = ignored("agg-model", False, "--model says it")
+    aud_base_arch: str = ignored("aud-base-arch", "resnet9", "the sound takes no part")
+    use_mlp: bool = ignored("use-mlp", False, "heads of the pre-training take no part")
+    mlptype: int = ignored("mlptype", 0)
+    headcount: int = ignored("headcount", 1)
+    supervised: bool = ignored("supervised", False)
+    start_epoch: int = ignored("start-epoch", 0, "a run goes on from its newest checkpoint")
+    num_large_crops: int = ignored("num-large-crops", 2)
+    num_small_crops: int = ignored("num-small-crops", 0)
+    use_larger_last: bool = ignored("use_larger_last", False)
+    cross_modal_nce: bool = ignored("cross_modal_nce", False)
+    cross_modal_alpha: float = ignored("cross_modal_alpha", 0.5)
+    fm_crop: bool = ignored("fm_crop", False)
     aud_sample_rate: int = _audio("aud-sample-rate", 24_000)
     aud_spec_type: int = _audio("aud-spec-type", 1)
     use_volume_jittering: bool = _audio("use-volume-jittering", False)
@@ -244,10 +239,10 @@ class EvalVideo:
     aug_audio: bool = _audio("aug-audio", False)
     audio_augtype: str = _audio("audio-augtype", "none")
     decode_audio: bool = _audio("decode-audio", False)
-    protocol: str = _flag(
+    protocol: str = flag(
         "protocol", PROTOCOL, "what the numbers are called", choices=(PROTOCOL,), operational=True
     )
-    pretrained: bool = _flag("pretrained", False, "say no: --weights-path names the weights")
+    pretrained: bool = flag("pretrained", False, "say no: --weights-path names the weights")
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -268,19 +263,20 @@ class EvalVideo:
         for name in (*positive, *counts, *sizes):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise ConfigError(f"{self._spelled(name)} {value}: expected more than 0")
+                raise ConfigError(f"{self.spelled(name)} {value}: expected more than 0")
         rates = ("head_lr", "base_lr", "tsf_lr", "weight_decay", "wd_base", "wd_tsf", "lr_gamma")
         others = ("workers", "num_layer", "lr_warmup_epochs", "checkpoint_steps", "seed")
         for name in (*rates, *others, "test_from"):
             if not 0 <= getattr(self, name) < math.inf:
                 value = getattr(self, name)
-                raise ConfigError(f"{self._spelled(name)} {value}: expected 0 or more")
+                raise ConfigError(f"{self.spelled(name)} {value}: expected 0 or more")
         for name in ("dp", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 value = getattr(self, name)
-                raise ConfigError(f"{self._spelled(name)} {value}: expected 0 up to below 1")
+                raise ConfigError(f"{self.spelled(name)} {value}: expected 0 up to below 1")
 
-    def _spelled(self, name: str) -> str:
+    def spelled(self, name: str) -> str:
+        """The flag of a field."""
         return str(type(self).__dataclass_fields__[name].metadata["flags"][0])
 
     @property

@@ -18,10 +18,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from ssvideo_core import config as configs
 from ssvideo_core.batches import SampleLoader
-from ssvideo_core.errors import EXIT_OK, ConfigError
+from ssvideo_core.errors import EXIT_OK
 from ssvideo_core.features import COMPLETE, FeatureSet, clip_to_json, open_features
 from ssvideo_core.files import write_text
 from ssvideo_core.interruption import Interruption
@@ -31,7 +30,7 @@ from ssvideo_torch.start import Process
 from ssvideo_torch.training_run import RunSettings, run_training
 from torch import Tensor
 
-from gdt_stica.checkpoints import Checkpoint, export
+from gdt_stica.checkpoints import export
 from gdt_stica.eval_config import EvalVideo
 from gdt_stica.eval_data import Fold, repeated
 from gdt_stica.eval_results import BACKBONES, EpochScores, Start, best_of, read_scores
@@ -46,80 +45,16 @@ from gdt_stica.eval_settings import (
     weight_decay_of,
 )
 from gdt_stica.eval_testing import LoadTestVideo, Scorer, score_videos
-from gdt_stica.finetune import (
-    TuningState,
-    begin_with,
-    kind_of,
-    load_fine_tuned,
-    make_state,
-    read_network,
-    tuning_step,
-)
+from gdt_stica.eval_weights import name_of
+from gdt_stica.finetune import TuningState, kind_of, make_state, tuning_step
 from gdt_stica.method import METHOD
 from gdt_stica.model import FineTuned
 
 logger = logging.getLogger(__name__)
-RANDOM = "random"
 NONE = -1
 # What has names of its own in a result, or is a place.
 NOT_OPTIONS = {"fold", "root_dir", "ucf101_annotation_path", "hmdb51_annotation_path"}
 NOT_OPTIONS |= {"weights_path", "resume", "seed", "fidelity", "dataset"}
-
-
-def fold_folder(root: Path, dataset: str, name: str) -> Path:
-    """Where a fold of the run `root` lies."""
-    return root / f"{dataset}-fold{name}"
-
-
-def weights_of(config: EvalVideo, fold: Fold) -> str:
-    """The weights that a fold begins with, or that are tested; "" for random ones.
-
-    The folder of a run of several folds, for --test-only, stands for each fold's own network.
-    Raises ConfigError for one network and several folds: it knows test videos of the others.
-    """
-    if not config.test_only:
-        return config.weights_path
-    of_fold = fold_folder(Path(config.tested_weights), fold.dataset, fold.name)
-    if of_fold.is_dir():
-        return str(of_fold)
-    if len(config.fold) > 1:
-        raise ConfigError(
-            f"--test-only: {config.tested_weights} is one network, and the training videos of its "
-            "fold are test videos of the others; give that --fold, or the folder of a run with "
-            f"{of_fold.name} and the others"
-        )
-    return config.tested_weights
-
-
-def read_weights(config: EvalVideo, fold: Fold) -> Checkpoint | None:
-    """What `weights_of` names; None for random weights."""
-    weights = weights_of(config, fold)
-    return read_network(weights, download=config.download) if weights else None
-
-
-def make_network(
-    config: EvalVideo, fold: Fold, checkpoint: Checkpoint | None
-) -> tuple[FineTuned, tuple[str, ...]]:
-    """The network before training, or the one that is tested; and what of the file is not used.
-
-    Random parts are drawn from --seed. Raises ConfigError and WeightsError for a file that does not
-    fit.
-    """
-    known = None if checkpoint is None else checkpoint.architecture
-    architecture = architecture_of(config, len(fold.classes), 1.0 if known is None else known.width)
-    torch.manual_seed(config.seed)
-    network = FineTuned(architecture, attention_dropout=config.dp)
-    if checkpoint is None or known is None:
-        return network, ()
-    told = checkpoint.path.suffix == ".safetensors" and known.has_transformer
-    if told and architecture.has_transformer and known.num_head != config.num_head:
-        raise ConfigError(
-            f"--num_head {config.num_head}: {checkpoint.path} was trained with {known.num_head}"
-        )
-    if config.test_only:
-        load_fine_tuned(network, checkpoint)
-        return network, ()
-    return network, begin_with(network, checkpoint)
 
 
 class Untested:
@@ -194,10 +129,9 @@ class FoldRun:
     interruption: Interruption
 
     def __post_init__(self) -> None:
-        weights = weights_of(self.config, self.fold)
         own = {k: v for k, v in _arrays(self.network).items() if kind_of(k) != "head"}
         self.start = Start(
-            weights=Path(weights).stem if Path(weights).exists() and weights else weights or RANDOM,
+            weights=name_of(self.config.tested_weights),
             fingerprint=fingerprint(own),
             backbone=BACKBONES[self.config.vid_base_arch],
             clip=clip_to_json(clip_of(self.config)),

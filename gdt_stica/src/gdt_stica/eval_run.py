@@ -22,9 +22,10 @@ from ssvideo_torch.start import Process
 
 from gdt_stica.eval_config import EvalVideo
 from gdt_stica.eval_data import Fold, find_folds
-from gdt_stica.eval_fold import FoldRun, fold_folder, make_network, read_weights
+from gdt_stica.eval_fold import FoldRun
 from gdt_stica.eval_results import best_of, record_results, results_of, write_summary
 from gdt_stica.eval_settings import Quirks, draw_test_views, eval_quirks, sampler_of
+from gdt_stica.eval_weights import fold_folder, make_network, read_weights
 from gdt_stica.finetune import check_clips_of_step
 from gdt_stica.launch import first_then_others, record_run, start_processes
 
@@ -61,7 +62,8 @@ def _check_settings(config: EvalVideo, quirks: Quirks, process: Process) -> None
     sampler_of(config, quirks)
     draw_test_views(config, quirks)
     make_scaler(process.device, config.precision)
-    check_clips_of_step(config.batch_size, process.world_size, statistics_of_all=config.sync_bn)
+    if not config.test_only:
+        check_clips_of_step(config.batch_size, process.world_size, statistics_of_all=config.sync_bn)
 
 
 def _find_folds(config: EvalVideo) -> list[Fold]:

@@ -19,7 +19,7 @@ from ssvideo_core.files import write_text
 from ssvideo_core.runs import start_run
 from ssvideo_torch.start import Process, start
 
-from gdt_stica.config import ignored_flags
+from gdt_stica.flags import ignored_flags
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -41,14 +41,18 @@ class Launched(Protocol):
 
 
 def start_processes(config: Launched) -> AbstractContextManager[Process]:
-    """`ssvideo_torch.start.start` by a command's flags; a launcher's variables go first."""
+    """`ssvideo_torch.start.start` by a command's flags; a launcher's variables go first.
+
+    A world of one process, the original's default, needs no rank.
+    """
     launched = "RANK" in os.environ or "SLURM_PROCID" in os.environ
+    needless = config.rank is None and (launched or config.world_size == 1)
     return start(
         config.device,
         dist_url=config.dist_url,
         local_rank=config.local_rank,
         rank=config.rank,
-        world_size=None if launched and config.rank is None else config.world_size,
+        world_size=None if needless else config.world_size,
     )
 
 

@@ -93,7 +93,7 @@ def load_word_table(path: Path) -> Tensor:
     """
     if not path.is_file():
         raise WeightsError(
-            f"{path}: no such file; word2vec.zip has it, see the README's section on HowTo100M"
+            f"{path}: no such file; word2vec.zip has it. Name its folder by --word2vec_dir"
         )
     table = read_weights(path)
     found = (

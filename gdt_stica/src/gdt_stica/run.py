@@ -21,6 +21,7 @@ from ssvideo_core.errors import EXIT_OK, ConfigError
 from ssvideo_core.interruption import Interruption, ending_at_once
 from ssvideo_core.runs import run_folder
 from ssvideo_torch.loader import TorchBatch
+from ssvideo_torch.precision import autocast
 from ssvideo_torch.start import Process
 from ssvideo_torch.training_run import RunSettings, run_training
 from torch import Tensor
@@ -58,6 +59,7 @@ def _run(
     command: Sequence[str],
     process: Process,
 ) -> int:
+    autocast(process.device, config.network_precision)  # refuses what the device has not
     videos = first_then_others(process, pairing.find_videos)
     _check_batch(config, process, videos)
     record_run(process, folder, config, command, excluded=videos.excluded, notes=[str(videos)])

@@ -46,6 +46,10 @@ def read_vocabulary(path: Path, *, max_words: int = MAX_WORDS) -> Vocabulary:
 
     Raises WeightsError for an absent or damaged file and for one that holds anything else.
     """
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}: no such file; word2vec.zip has it. Name its folder by --word2vec_dir"
+        )
     value = read_weights(path)
     if isinstance(value, np.ndarray) and value.ndim == 1:
         value = value.tolist()
