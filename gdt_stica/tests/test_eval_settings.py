@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gdt_stica.architecture import Architecture
 from gdt_stica.eval_config import EvalVideo
 from gdt_stica.eval_settings import architecture_of, clip_of, eval_quirks, rates_of, sampler_of
 from ssvideo_core import config as configs
@@ -59,16 +60,23 @@ def test_exact_drops_come_an_epoch_earlier() -> None:
 )
 def test_tokens_follow_from_clips_of_more_than_32_frames(frames: str, tokens: int) -> None:
     config = config_of("--model", "stica", "--clip-len", frames)
-    architecture = architecture_of(config, 51, 1.0)
+    architecture = architecture_of(config, 51)
     assert (architecture.transformer_time_dim, architecture.num_layer) == (tokens, 2)
     assert (architecture.base, architecture.num_classes) == ("stica", 51)
 
 
 def test_only_stica_has_a_transformer() -> None:
     for model in ("av_gdt", "vid_text_gdt"):
-        assert not architecture_of(config_of("--model", model), 101, 0.5).has_transformer
-    assert architecture_of(config_of("--width", "0.25"), 101, 0.5).width == 0.25
-    assert architecture_of(config_of(), 101, 0.5).width == 0.5
+        assert not architecture_of(config_of("--model", model), 101).has_transformer
+
+
+def test_what_flags_do_not_say_is_as_in_the_weights() -> None:
+    known = Architecture(model="stica", width=0.5, num_layer=1)
+    found = architecture_of(config_of("--model", "stica"), 101, known)
+    assert (found.width, found.num_layer) == (0.5, 1)
+    flags = config_of("--model", "stica", "--width", "0.25", "--num_layer", "0")
+    found = architecture_of(flags, 101, known)
+    assert (found.width, found.num_layer) == (0.25, 0)
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,11 @@ class EvalVideo:
         "vid-base-arch", "r2plus1d_18", "video trunk", choices=("r2plus1d_18", "r2plus1d_34")
     )
     width: float | None = flag("width", None, "of the trunk (default: that of the weights, else 1)")
-    num_layer: int = flag("num_layer", 2, "transformer layers of stica; 0: average pooling")
+    num_layer: int | None = flag(
+        "num_layer",
+        None,
+        "transformer layers of stica, 0: average pooling (default: as the weights have, else 2)",
+    )
     num_head: int = flag("num_head", 4, "attention heads")
     dp: float = flag("dp", 0.0, "dropout of the transformer")
     positional_emb: bool = flag("positional_emb", False, "learned positions of its tokens")
@@ -267,8 +271,8 @@ class EvalVideo:
         rates = ("head_lr", "base_lr", "tsf_lr", "weight_decay", "wd_base", "wd_tsf", "lr_gamma")
         others = ("workers", "num_layer", "lr_warmup_epochs", "checkpoint_steps", "seed")
         for name in (*rates, *others, "test_from"):
-            if not 0 <= getattr(self, name) < math.inf:
-                value = getattr(self, name)
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
                 raise ConfigError(f"{self.spelled(name)} {value}: expected 0 or more")
         for name in ("dp", "momentum"):
             if not 0 <= getattr(self, name) < 1:

@@ -36,7 +36,6 @@ from gdt_stica.eval_data import Fold, repeated
 from gdt_stica.eval_results import BACKBONES, EpochScores, Start, best_of, read_scores
 from gdt_stica.eval_settings import (
     Quirks,
-    architecture_of,
     clip_of,
     draw_test_views,
     input_of,
@@ -274,13 +273,8 @@ class FoldRun:
 
     def _export(self, name: str) -> None:
         if self.process.is_main:
-            architecture = architecture_of(self.config, len(self.fold.classes), self._width)
             clips = {"rgb": clip_of(self.config)}
-            export(self.folder / name, _arrays(self.network), architecture, clips)
-
-    @property
-    def _width(self) -> float:
-        return self.network.base.feature_size / 512
+            export(self.folder / name, _arrays(self.network), self.network.architecture, clips)
 
 
 def _options(config: EvalVideo) -> dict[str, Any]:

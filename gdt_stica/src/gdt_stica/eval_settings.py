@@ -19,6 +19,8 @@ from gdt_stica.finetune import KINDS, fine_tuning_rate
 from gdt_stica.quirks import EVAL, quirks_of, resolve
 from gdt_stica.sampling import short_side_range
 
+DEFAULT_LAYERS = 2  # of the transformer, where weights do not tell
+
 Quirks = Mapping[str, str]
 DrawTestViews = Callable[..., list[View]]
 
@@ -29,14 +31,19 @@ def eval_quirks(config: EvalVideo) -> dict[str, str]:
     return resolve(config.fidelity, overrides, command=EVAL)
 
 
-def architecture_of(config: EvalVideo, num_classes: int, width: float) -> Architecture:
-    """The network that is trained. width: where the flags do not say it."""
+def architecture_of(
+    config: EvalVideo, num_classes: int, known: Architecture | None = None
+) -> Architecture:
+    """The network that is trained. known: of the weights, for what the flags do not say."""
+    width, num_layer = (1.0, DEFAULT_LAYERS) if known is None else (known.width, known.num_layer)
+    if config.num_layer is not None:
+        num_layer = config.num_layer
     return Architecture(
         model="finetune",
         base=config.model,
         vid_base_arch=config.vid_base_arch,
         width=width if config.width is None else config.width,
-        num_layer=config.num_layer if config.model == "stica" else 0,
+        num_layer=num_layer if config.model == "stica" else 0,
         num_head=config.num_head,
         positional_emb=config.positional_emb,
         qkv_mha=config.qkv_mha,

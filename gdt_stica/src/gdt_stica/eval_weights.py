@@ -66,7 +66,7 @@ def make_network(
     fit.
     """
     known = None if checkpoint is None else checkpoint.architecture
-    architecture = architecture_of(config, len(fold.classes), 1.0 if known is None else known.width)
+    architecture = architecture_of(config, len(fold.classes), known)
     torch.manual_seed(config.seed)
     network = FineTuned(architecture, attention_dropout=config.dp)
     if checkpoint is None or known is None:

@@ -78,6 +78,7 @@ class FineTuned(nn.Module):
         attention_dropout: float = 0.0,
     ):
         super().__init__()
+        self.architecture = architecture
         self.base = make_video_trunk(architecture)
         size = self.base.feature_size
         if architecture.base == "stica":

@@ -1,13 +1,13 @@
-"""ResNet-9 and ResNet-18 for spectrograms: torchvision's blocks behind one input channel."""
+"""ResNet-9 and ResNet-18 for spectrograms: blocks of pictures behind one input channel."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from torch import nn
-from torchvision.models.resnet import BasicBlock
 
 from gdt_stica.architecture import AUDIO_BLOCKS, Architecture
+from gdt_stica.networks.blocks import SpectrogramBlock
 from gdt_stica.networks.trunk import Trunk, channels
 
 
@@ -55,11 +55,6 @@ def make_audio_trunk(architecture: Architecture) -> SpectrogramResNet:
 
 
 def _layer(size_in: int, size_out: int, num_blocks: int, stride: int) -> nn.Sequential:
-    shortcut = None
-    if stride != 1:
-        shortcut = nn.Sequential(
-            nn.Conv2d(size_in, size_out, 1, stride=stride, bias=False), nn.BatchNorm2d(size_out)
-        )
-    first = BasicBlock(size_in, size_out, stride, shortcut)
-    rest = [BasicBlock(size_out, size_out) for _ in range(num_blocks - 1)]
+    first = SpectrogramBlock(size_in, size_out, stride)
+    rest = [SpectrogramBlock(size_out, size_out) for _ in range(num_blocks - 1)]
     return nn.Sequential(first, *rest)

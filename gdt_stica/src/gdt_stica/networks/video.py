@@ -1,7 +1,7 @@
 """R(2+1)D: convolutions over space followed by convolutions over time.
 
-The published trunk is torchvision's without its classifier; blocks come from there, and
-tests/test_networks.py compares parameters and outputs with `torchvision.models.video.r2plus1d_18`.
+The published trunk is torchvision's without its classifier; tests/test_networks.py compares
+parameters and outputs with `torchvision.models.video.r2plus1d_18`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import nn
-from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D
 
 from gdt_stica.architecture import VIDEO_BLOCKS, Architecture
+from gdt_stica.networks.blocks import ClipBlock
 from gdt_stica.networks.trunk import Trunk, channels
 
 
@@ -57,11 +57,6 @@ def _stem(size: int) -> nn.Sequential:
 
 
 def _layer(size_in: int, size_out: int, num_blocks: int, stride: int) -> nn.Sequential:
-    shortcut = None
-    if stride != 1:
-        shortcut = nn.Sequential(
-            nn.Conv3d(size_in, size_out, 1, stride=stride, bias=False), nn.BatchNorm3d(size_out)
-        )
-    first = BasicBlock(size_in, size_out, Conv2Plus1D, stride, shortcut)
-    rest = [BasicBlock(size_out, size_out, Conv2Plus1D) for _ in range(num_blocks - 1)]
+    first = ClipBlock(size_in, size_out, stride)
+    rest = [ClipBlock(size_out, size_out) for _ in range(num_blocks - 1)]
     return nn.Sequential(first, *rest)
