@@ -11,7 +11,9 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
+from named_csv import publish
 from ssvideo_core.methods import discover
 
 RUNS = 5
@@ -31,11 +33,14 @@ def main() -> None:
     commands += [["ssvideo_core", ""], ["ssvideo_core", "check-data"]]
     if importlib.util.find_spec("shared_eval") is not None:
         commands += [["shared_eval", ""], ["shared_eval", "run"]]
-    print("command,median_s,longest_s")
-    for command in commands:
-        words = [word for word in command if word]
-        times = [seconds(words) for _ in range(RUNS)]
-        print(f"{' '.join(words)},{statistics.median(times):.2f},{max(times):.2f}", flush=True)
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        for command in commands:
+            words = [word for word in command if word]
+            times = [seconds(words) for _ in range(RUNS)]
+            yield " ".join(words), f"{statistics.median(times):.2f}", f"{max(times):.2f}"
+
+    publish("help_times", ("command", "median_s", "longest_s"), rows(), packages=["ssvideo-core"])
 
 
 if __name__ == "__main__":

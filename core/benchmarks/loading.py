@@ -1,17 +1,16 @@
-"""`ordered_map` against torch's DataLoader on real clips: python core/benchmarks/loading.py CLIPS
+"""`ordered_map` against torch's DataLoader on real clips: python core/benchmarks/loading.py [CLIPS]
 
 Prints CSV: what is read of each video, MB a video, videos a second by each in the median round, and
 the median of the rounds' ratios (above 1: `ordered_map` is faster). Both read the same views with
 the same number of workers and tasks in flight and copy each result into a batch; the DataLoader has
 its defaults otherwise (forked workers, tensors in shared memory). Rounds alternate, so that other
 work on the machine disturbs both. The first third of each run, in which workers start, does not
-count. Results are compared first.
+count. Results are compared first. Without CLIPS the videos of core/tests/data/clips are read.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from named_csv import publish
 from numpy.typing import NDArray
 from ssvideo_core.loading import ordered_map
 from ssvideo_core.source import VideoFiles, open_source
@@ -30,8 +30,9 @@ from ssvideo_core.views import ClipSpec, Pixels, Spread, plan
 if TYPE_CHECKING:
     import torch
 
+CLIPS = Path(__file__).parents[1] / "tests/data/clips"
 GDT = ClipSpec("rgb", Spread(30, 1.0), Pixels(112, 112, 112), "repeat_last")
-CASES = {"one clip": (1, 1, 360), "10 x 3 views": (10, 3, 60)}  # clips, crops, videos read
+CASES = {"one clip": (1, 1, 240), "10 x 3 views": (10, 3, 30)}  # clips, crops, videos read
 
 
 def load(source: VideoFiles, views: tuple[int, int], task: int) -> NDArray[np.uint8]:
@@ -73,8 +74,8 @@ def rate(results: Iterable[NDArray[np.uint8]], skip: int) -> float:
     return (count - skip) / (time.perf_counter() - start)
 
 
-def compare(source: VideoFiles, name: str, workers: int, rounds: int) -> None:
-    """Print the line of one case."""
+def compare(source: VideoFiles, name: str, workers: int, rounds: int) -> tuple[object, ...]:
+    """The line of one case."""
     *views, tasks = CASES[name]
     videos = Videos(source, (views[0], views[1]), tasks)
     ours = partial(ordered_map, videos.load, range(tasks), workers=workers)
@@ -84,25 +85,25 @@ def compare(source: VideoFiles, name: str, workers: int, rounds: int) -> None:
     measured = [(rate(ours(), tasks // 3), rate(theirs(), tasks // 3)) for _ in range(rounds)]
     own, other = (statistics.median(column) for column in zip(*measured, strict=True))
     ratio = statistics.median(first / second for first, second in measured)
-    print(f"{name},{first.nbytes / 1e6:.1f},{own:.2f},{other:.2f},{ratio:.2f}", flush=True)
+    return name, f"{first.nbytes / 1e6:.1f}", f"{own:.2f}", f"{other:.2f}", f"{ratio:.2f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("clips", type=Path)
+    parser.add_argument("clips", type=Path, nargs="?", default=CLIPS)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     import torch
 
     torch.set_num_threads(1)
-    print(f"# torch {torch.__version__}, {os.cpu_count()} cores, {arguments.workers} workers")
-    print("case,mb,ordered_map_per_s,dataloader_per_s,ratio")
+    print(f"# {arguments.workers} workers")
+    columns = ("case", "mb", "ordered_map_per_s", "dataloader_per_s", "ratio")
     with tempfile.TemporaryDirectory() as folder:
         # An index that is full from the first round on.
         source = open_source(arguments.clips, index=VideoIndex(Path(folder) / "index.sqlite"))
-        for name in CASES:
-            compare(source, name, arguments.workers, arguments.rounds)
+        lines = (compare(source, name, arguments.workers, arguments.rounds) for name in CASES)
+        publish("loading", columns, lines, packages=["torch", "av", "numpy"])
 
 
 if __name__ == "__main__":

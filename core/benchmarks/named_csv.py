@@ -18,9 +18,11 @@ def publish(
 ) -> None:
     """Print the rows as CSV as they come, and keep them in $SSVIDEO_BENCHMARKS, if that is set.
 
-    The file is NAME-python3.11-numpy2.4-2x-intel-xeon-….csv: numbers of other software or hardware
-    stay beside each other.
+    A first line, a comment, names software and hardware. The file is
+    NAME-python3.11-numpy2.4-2x-intel-xeon-….csv, without that line: numbers of other software or
+    hardware stay beside each other.
     """
+    print(f"# {', '.join(setting(packages))}", flush=True)
     lines = []
     for row in chain([columns], rows):
         line = io.StringIO()
@@ -30,16 +32,24 @@ def publish(
     if "SSVIDEO_BENCHMARKS" in os.environ:
         folder = Path(os.environ["SSVIDEO_BENCHMARKS"])
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{name}-{machine(packages)}.csv"
+        path = folder / f"{name}-{in_one_word(setting(packages))}.csv"
         path.write_text("".join(lines))
         print(f"# {path}")
 
 
-def machine(packages: Sequence[str]) -> str:
-    """Software and hardware in one word."""
-    software = [f"{package}{version(package)}" for package in packages]
-    words = [f"python{platform.python_version()}", *software, f"{os.cpu_count()}x", processor()]
-    return re.sub(r"[^a-z0-9.]+", "-", "-".join(words).lower()).strip("-")
+def setting(packages: Sequence[str]) -> list[str]:
+    """Software and hardware: "python 3.11.7", "numpy 2.4.6", "2 x Intel Xeon"."""
+    software = [f"{package} {version(package)}" for package in packages]
+    return [
+        f"python {platform.python_version()}",
+        *software,
+        f"{os.cpu_count()} x {processor()}",
+    ]
+
+
+def in_one_word(words: Sequence[str]) -> str:
+    joined = "-".join(re.sub(r"(?<=[a-z]) (?=[0-9])|(?<=[0-9]) (?=x )", "", word) for word in words)
+    return re.sub(r"[^a-z0-9.]+", "-", joined.lower()).strip("-")
 
 
 def processor() -> str:

@@ -3,7 +3,7 @@
 Prints CSV: data seed, network seed, features, common-svm and recall@1 in percent, and the limit the
 data set is built to keep. Chance is 12.5. All features come from the decoded mp4 files:
 
-- histogram: 64 bins of RGB over all frames and pixels
+- histogram: 64 bins of RGB over all frames and pixels (`testing.learning`)
 - sound: mean over time of 40 log mel energies
 - untrained: R(2+1)D-18 at width 16 as it is initialised; untrained+BN: with the statistics of its
   batch norms taken from the training videos; labels: trained with labels for --seconds of CPU time
@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import csv
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,11 +26,10 @@ from typing import Any
 import av
 import numpy as np
 import torch
+from named_csv import publish
 from numpy.typing import NDArray
-from ssvideo_core.datasets.splits import Split, read_splits
-from ssvideo_core.evaluate.retrieval import recall_at_k
-from ssvideo_core.evaluate.svm import choose_C
-from ssvideo_core.protocols import SVM_CS, SVM_FOLDS
+from ssvideo_core.datasets.splits import read_splits
+from ssvideo_core.testing import learning
 from ssvideo_core.testing.synthetic import CLASSES, SOUND_RATE_HZ, write_dataset
 from ssvideo_torch.filterbank import log_filter_bank
 from torch import Tensor, nn
@@ -56,15 +53,14 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Part:
-    """Decoded videos, V of them.
+    """Videos and what was decoded of them.
 
-    frames: [V, T, H, W, 3] uint8; sound: [V, N] in [-1, 1]; labels: [V]; groups: V sources.
+    frames: [V, T, H, W, 3] uint8; sound: [V, N] in [-1, 1].
     """
 
+    videos: learning.Videos
     frames: NDArray[np.uint8]
     sound: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    groups: list[str]
 
 
 def decode(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -76,29 +72,17 @@ def decode(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
 
 
 def read_part(folder: Path, ids: tuple[str, ...]) -> Part:
-    videos = [decode(folder / "videos" / i) for i in ids]
-    shortest = min(len(sound) for _, sound in videos)
-    return Part(
-        np.stack([frames for frames, _ in videos]),
-        np.stack([sound[:shortest] for _, sound in videos]),
-        np.array([CLASSES.index(i.partition("/")[0]) for i in ids]),
-        [i.rpartition("/")[2].partition("_")[0] for i in ids],
-    )
+    videos = learning.read_part(folder, ids)
+    decoded = [decode(path) for path in videos.paths]
+    shortest = min(len(sound) for _, sound in decoded)
+    frames = np.stack([frames for frames, _ in decoded])
+    return Part(videos, frames, np.stack([sound[:shortest] for _, sound in decoded]))
 
 
 def score(train: Part, test: Part, x_train: Any, x_test: Any) -> tuple[float, float]:
     """common-svm and recall@1 of two feature matrices, in percent."""
-    x_train, x_test = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (x_train, x_test))
-    svm = choose_C(x_train, train.labels, train.groups, SVM_CS, folds=SVM_FOLDS).classifier
-    top1 = (svm.predict(x_test) == test.labels).mean()
-    recall = recall_at_k(x_test, x_train, test.labels, train.labels, [1])
-    return 100 * float(top1), 100 * recall.recall[1]
-
-
-def histogram(part: Part) -> NDArray[np.float64]:
-    red, green, blue = np.moveaxis(part.frames // 64, -1, 0)
-    bins = (16 * red + 4 * green + blue).reshape(len(part.frames), -1)
-    return np.stack([np.bincount(row, minlength=64) / row.size for row in bins])
+    scored = learning.score(train.videos, test.videos, x_train, x_test)
+    return 100 * float(scored.svm.mean()), 100 * float(scored.recall_at_1.mean())
 
 
 def mean_log_mel(part: Part) -> NDArray[np.float32]:
@@ -143,7 +127,7 @@ def batches(part: Part, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tens
             y, x = rng.integers(size - side + 1, size=2)
             picked = clip(video, start, (y, x, side))
             clips.append(picked.flip(3) if rng.random() < 0.5 else picked)
-        yield torch.stack(clips), torch.from_numpy(part.labels[ids])
+        yield torch.stack(clips), torch.from_numpy(part.videos.labels[ids])
 
 
 @torch.no_grad()
@@ -183,7 +167,8 @@ def train_with_labels(network: R2Plus1D, part: Part, seconds: float, seed: int) 
 def measure(
     train: Part, test: Part, seed: int, seconds: float
 ) -> Iterator[tuple[str, tuple[float, float]]]:
-    yield "histogram", score(train, test, histogram(train), histogram(test))
+    colours = [learning.colour_histogram(part.videos) for part in (train, test)]
+    yield "histogram", score(train, test, *colours)
     yield "sound", score(train, test, mean_log_mel(train), mean_log_mel(test))
     torch.manual_seed(seed)
     network = R2Plus1D(width=0.25)
@@ -201,18 +186,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60, help="CPU time of the training")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    table = csv.writer(sys.stdout)
-    table.writerow(["data_seed", "network_seed", "features", "svm", "recall@1", "limit"])
-    for seed in options.seeds:
-        with tempfile.TemporaryDirectory() as folder:
-            out = write_dataset(Path(folder) / "data", seed=seed)
-            split: Split = read_splits(out / "splits", dataset="synthetic")["1"]
-            train, test = read_part(out, split.train), read_part(out, split.test)
-        for network_seed in options.network_seeds:
-            for name, (svm, recall) in measure(train, test, network_seed, options.seconds):
-                limit = LIMITS[name.partition(",")[0]]
-                table.writerow([seed, network_seed, name, f"{svm:.1f}", f"{recall:.1f}", limit])
-                sys.stdout.flush()
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        for seed in options.seeds:
+            with tempfile.TemporaryDirectory() as folder:
+                out = write_dataset(Path(folder) / "data", seed=seed)
+                split = read_splits(out / "splits", dataset="synthetic")["1"]
+                train, test = read_part(out, split.train), read_part(out, split.test)
+                for network_seed in options.network_seeds:
+                    for name, scores in measure(train, test, network_seed, options.seconds):
+                        limit = LIMITS[name.partition(",")[0]]
+                        yield seed, network_seed, name, *(f"{x:.1f}" for x in scores), limit
+
+    columns = ("data_seed", "network_seed", "features", "svm", "recall@1", "limit")
+    publish("synthetic_limits", columns, rows(), packages=["torch", "av", "numpy"])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`batches` against a plain torch DataLoader: python core/benchmarks/training_loader.py CLIPS
+"""`batches` against a plain torch DataLoader: python core/benchmarks/training_loader.py [CLIPS]
 
 A sample is what GDT trains on: two clips of 30 frames over 1 s at two random times of a video, at
 112 x 112 pixels, each with its second of sound at 24 kHz. The plain loader does what the original
@@ -11,13 +11,13 @@ share of the time in which they were waited for, where a step of some seconds fo
 (the process sleeps, as beside a GPU). Values are those of the median round, the ratio is the median
 of the rounds' (above 1: ours is better). Same draws, same workers, one decoder thread, four of the
 videos with sound in CLIPS, facts of the videos known. Rounds alternate. The first third of each
-run, in which workers start, does not count. All batches are compared first.
+run, in which workers start, does not count. All batches are compared first. Without CLIPS the
+videos of core/tests/data/clips are read.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import av
 import numpy as np
+from named_csv import publish
 from numpy.typing import NDArray
 from PIL import Image
 from ssvideo_core.batches import SampleLoader, Task, batches
@@ -42,6 +43,7 @@ if TYPE_CHECKING:  # else workers, which import this file, would import torch
 FRAMES, SIZE, SPAN_S, RATE_HZ = 30, 112, 1.0, 24000
 SEED, BATCH, NUM_BATCHES = 0, 8, 12
 VIDEOS = 4
+CLIPS = Path(__file__).parents[1] / "tests/data/clips"
 Content = tuple["torch.Tensor", ...]  # frames and sound of the first clip, then of the second
 
 
@@ -168,11 +170,13 @@ def measure(contents: Iterable[Content], step_s: float) -> Measured:
     return Measured((count - skip) * BATCH / elapsed_s, waiting_s / elapsed_s)
 
 
-def report(what: str, rounds: Sequence[tuple[float, float]], less_is_better: bool = False) -> None:
-    """Print a line. rounds: ours and the other."""
+def line(
+    what: str, rounds: Sequence[tuple[float, float]], *, less_is_better: bool = False
+) -> tuple[object, ...]:
+    """rounds: ours and the other."""
     own, other = (statistics.median(column) for column in zip(*rounds, strict=True))
     ratio = statistics.median(b / a if less_is_better else a / b for a, b in rounds)
-    print(f"{what},{own:.3f},{other:.3f},{ratio:.2f}", flush=True)
+    return what, f"{own:.3f}", f"{other:.3f}", f"{ratio:.2f}"
 
 
 def cpu_seconds(load: SampleLoader, videos: PlainVideos) -> tuple[float, float]:
@@ -197,39 +201,46 @@ def videos_with_sound(source: VideoFiles) -> list[int]:
     return usable[:VIDEOS]
 
 
+def compare(
+    load: SampleLoader, videos: PlainVideos, workers: int, rounds: int, steps: Sequence[float]
+) -> Iterator[tuple[object, ...]]:
+    import torch
+
+    for first, second in zip(ours(load, workers), plain(videos, workers), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    cpu = [cpu_seconds(load, videos) for _ in range(rounds)]
+    yield line("CPU s a sample", cpu, less_is_better=True)
+    for step_s in steps:
+        measured = [
+            (measure(ours(load, workers), step_s), measure(plain(videos, workers), step_s))
+            for _ in range(rounds)
+        ]
+        for name in Measured._fields:
+            pairs = [(getattr(a, name), getattr(b, name)) for a, b in measured]
+            waiting = name == "waiting_share"
+            yield line(f"{name} (step {step_s:.2f} s)", pairs, less_is_better=waiting)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("clips", type=Path)
+    parser.add_argument("clips", type=Path, nargs="?", default=CLIPS)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=float, nargs="+", default=[0.0, 1.0], help="seconds")
     arguments = parser.parse_args()
     import torch
 
     torch.set_num_threads(1)
-    workers = arguments.workers
-    print(f"# torch {torch.__version__}, {os.cpu_count()} cores, {workers} workers")
+    print(f"# {arguments.workers} workers")
+    columns = ("measured", "batches", "dataloader", "ratio")
     with tempfile.TemporaryDirectory() as folder:
         source = open_source(arguments.clips, index=VideoIndex(Path(folder) / "index.sqlite"))
         indices = np.resize(videos_with_sound(source), BATCH * NUM_BATCHES)
         load = SampleLoader(source, two_clips, seed=SEED, indices=indices)
         paths, infos = map(source.path, indices.tolist()), map(source.info, indices.tolist())
         videos = PlainVideos([*paths], [*infos], epoch=0)
-        for first, second in zip(ours(load, workers), plain(videos, workers), strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-        print("measured,batches,dataloader,ratio")
-        rounds = range(arguments.rounds)
-        cpu = [cpu_seconds(load, videos) for _ in rounds]
-        report("CPU s a sample", cpu, less_is_better=True)
-        for step_s in arguments.steps:
-            measured = [
-                (measure(ours(load, workers), step_s), measure(plain(videos, workers), step_s))
-                for _ in rounds
-            ]
-            for name in Measured._fields:
-                pairs = [(getattr(a, name), getattr(b, name)) for a, b in measured]
-                less_is_better = name == "waiting_share"
-                report(f"{name} (step {step_s:.2f} s)", pairs, less_is_better)
+        rows = compare(load, videos, arguments.workers, arguments.rounds, arguments.steps)
+        publish("training_loader", columns, rows, packages=["torch", "av", "pillow", "numpy"])
 
 
 if __name__ == "__main__":

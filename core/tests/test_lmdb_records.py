@@ -105,6 +105,17 @@ def test_a_new_file_at_its_place_is_opened_anew(path: Path, tmp_path: Path) -> N
             frames_of(path, 0)
 
 
+def test_a_database_that_was_replaced_is_closed(path: Path, tmp_path: Path) -> None:
+    replaced = lmdb_records._environment(path)
+    kept = write_rows(tmp_path / "kept", ROWS)
+    kept_open = lmdb_records._environment(kept)
+    write_rows(tmp_path / "other", ROWS).replace(path)
+    assert frames_of(path, 0) == [b"frame 0"]
+    with pytest.raises(lmdb.Error, match="closed"):
+        replaced.info()
+    assert kept_open.info() and lmdb_records._environment(kept) is kept_open
+
+
 def test_a_forked_process_opens_it_itself(path: Path) -> None:
     """In a fresh interpreter, because this one may run threads."""
     program = f"""

@@ -14,7 +14,9 @@ N examples, D features (D + 1 with the constant), K classes, R = min(N, D + 1).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,6 +27,7 @@ from ssvideo_core.errors import ProtocolError
 
 Array = NDArray[np.float64]
 
+FIRST_C = 10.0  # a larger C starts from the minimum for a tenth of it
 MAX_NEWTON_STEPS = 200
 MAX_CG_PRODUCTS = 400
 CG_TOLERANCE = 0.03  # of the gradient's norm; loose: the next Newton step corrects what is left
@@ -100,10 +103,7 @@ def fit_joint_svm(x: NDArray[Any], y: NDArray[Any], C: float) -> LinearClassifie
     _check(x, y)
     classes, index = np.unique(y, return_inverse=True)
     axes = _PrincipalAxes.of(x)
-    solution = _minimise(
-        axes.x, _signs(index, len(classes)), C, np.zeros((axes.rank, len(classes)))
-    )
-    return axes.classifier(solution, classes)
+    return axes.classifier(_minimise_alone(axes.x, _signs(index, len(classes)), C), classes)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def choose_C(
             predicted = (axes.x[test] @ solution).argmax(axis=1)
             correct[C] += int((predicted == index[test]).sum())
     best = max(path, key=lambda C: (correct[C], -C))
-    solution = _minimise(axes.x, signs, best, np.zeros((axes.rank, len(classes))))
+    solution = _minimise_alone(axes.x, signs, best)
     accuracy = {C: count / len(index) for C, count in correct.items()}
     return ChosenC(best, axes.classifier(solution, classes), accuracy, int(fold.max()) + 1)
 
@@ -200,10 +200,10 @@ class _PrincipalAxes:
     @classmethod
     def of(cls, examples: NDArray[Any]) -> _PrincipalAxes:
         x = np.hstack([examples.astype(np.float64), np.ones((len(examples), 1))])
-        basis = np.linalg.qr(x.T)[0] if x.shape[0] < x.shape[1] else np.eye(x.shape[1])
-        x = x @ basis
+        span = np.linalg.qr(x.T)[0] if x.shape[0] < x.shape[1] else None  # None: all of space
+        x = x if span is None else x @ span
         rotation = np.linalg.eigh(x.T @ x)[1]
-        return cls(x @ rotation, basis @ rotation)
+        return cls(x @ rotation, rotation if span is None else span @ rotation)
 
     @property
     def rank(self) -> int:
@@ -229,6 +229,16 @@ def _check(x: NDArray[Any], y: NDArray[Any]) -> None:
 def _signs(index: NDArray[np.int64], num_classes: int) -> Array:
     """[N, K]: +1 where the example is of the class, else -1."""
     return np.where(index[:, None] == np.arange(num_classes), 1.0, -1.0)
+
+
+def _minimise_alone(x: Array, signs: Array, C: float) -> Array:
+    """`_minimise` for one C. A large C starts near: from zero it needs many more products."""
+    tenths = math.ceil(math.log10(C / FIRST_C)) if C > FIRST_C else 0
+    solution = np.zeros((x.shape[1], signs.shape[1]))
+    for power in range(tenths, 0, -1):
+        with suppress(ProtocolError):  # only a start: the last solution decides
+            solution = _minimise(x, signs, C / 10**power, solution)
+    return _minimise(x, signs, C, solution)
 
 
 def _minimise(x: Array, signs: Array, C: float, start: Array) -> Array:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -178,9 +178,10 @@ def _place(path: Path, key: bytes) -> str:
     return f"{path}, key {key.decode()}"
 
 
-# Databases this process has open, with device and number of their files. LMDB refuses to open a
-# file twice in a process, and one that was opened before a fork must not be used after it.
-_OPENED: dict[str, tuple[tuple[int, int], Any]] = {}
+# Databases this process has open, by device and number of their files, with their names. LMDB
+# refuses to open a file twice in a process, and one that was opened before a fork must not be used
+# after it.
+_OPENED: dict[tuple[int, int], tuple[str, Any]] = {}
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_OPENED.clear)
 
@@ -193,14 +194,22 @@ def _environment(path: Path) -> Any:
         raise DataError(
             f"{file}: {error.strerror}; expected an LMDB file, or a folder with data.mdb"
         ) from None
-    name, identity = os.path.realpath(file), (status.st_dev, status.st_ino)
-    opened = _OPENED.get(name)
-    if opened is not None and opened[0] != identity:  # another file took its place
-        _OPENED.pop(name)[1].close()
-        opened = None
-    if opened is None:
-        _OPENED[name] = opened = identity, _open(path, file, status.st_size)
-    return opened[1]
+    identity = status.st_dev, status.st_ino  # a file keeps it while it is open
+    if identity not in _OPENED:
+        _close_replaced()
+        _OPENED[identity] = os.path.realpath(file), _open(path, file, status.st_size)
+    return _OPENED[identity][1]
+
+
+def _close_replaced() -> None:
+    """Close the databases in whose place is another file, or none."""
+    for identity, (name, environment) in list(_OPENED.items()):
+        with suppress(OSError):
+            status = os.stat(name)
+            if (status.st_dev, status.st_ino) == identity:
+                continue
+        del _OPENED[identity]
+        environment.close()
 
 
 def _open(path: Path, file: Path, size: int) -> Any:
