@@ -1,7 +1,8 @@
 """Residual blocks of two convolutions, for pictures over time and for spectrograms.
 
 They are torchvision's `BasicBlock`s, names and values (tests/test_networks.py). They stand here
-because importing torchvision takes longer than importing PyTorch, in every process.
+because importing torchvision takes longer than importing PyTorch, in every process. The order of
+their layers is torchvision's too: a seed gives the same weights.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ class ClipBlock(nn.Module):
 
     def __init__(self, size_in: int, size_out: int, stride: int = 1):
         super().__init__()
-        self.downsample = None
-        if stride != 1:
-            self.downsample = nn.Sequential(
-                nn.Conv3d(size_in, size_out, 1, stride=stride, bias=False),
-                nn.BatchNorm3d(size_out),
-            )
         middle = 27 * size_in * size_out // (9 * size_in + 3 * size_out)
         first = space_then_time(size_in, middle, size_out, stride)
         self.conv1 = nn.Sequential(first, nn.BatchNorm3d(size_out), nn.ReLU(inplace=True))
         second = space_then_time(size_out, middle, size_out, 1)
         self.conv2 = nn.Sequential(second, nn.BatchNorm3d(size_out))
         self.relu = nn.ReLU(inplace=True)
+        self.downsample = None
+        if stride != 1:
+            self.downsample = nn.Sequential(
+                nn.Conv3d(size_in, size_out, 1, stride=stride, bias=False),
+                nn.BatchNorm3d(size_out),
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -41,17 +42,17 @@ class SpectrogramBlock(nn.Module):
 
     def __init__(self, size_in: int, size_out: int, stride: int = 1):
         super().__init__()
+        self.conv1 = nn.Conv2d(size_in, size_out, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(size_out)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(size_out, size_out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(size_out)
         self.downsample = None
         if stride != 1:
             self.downsample = nn.Sequential(
                 nn.Conv2d(size_in, size_out, 1, stride=stride, bias=False),
                 nn.BatchNorm2d(size_out),
             )
-        self.conv1 = nn.Conv2d(size_in, size_out, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(size_out)
-        self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(size_out, size_out, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(size_out)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
