@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,14 +29,15 @@ logger = logging.getLogger(__name__)
 class RunSettings:
     """What every training command is told.
 
-    folder: RUN. batch_size: samples per process. print_freq: steps between lines of metrics.jsonl.
-    checkpoint_steps: save every n steps too, 0 only after epochs. keep_every_epochs: checkpoints
-    that stay. resume_anyway: go on with another global batch size.
+    folder: RUN. batch_size: samples per process. epochs: of which the last may be a part.
+    print_freq: steps between lines of metrics.jsonl. checkpoint_steps: save every n steps too, 0
+    only after epochs. keep_every_epochs: checkpoints that stay. resume_anyway: go on with another
+    global batch size.
     """
 
     folder: Path
     batch_size: int
-    epochs: int
+    epochs: int | Fraction
     seed: int
     workers: int = 0
     print_freq: int = 10
@@ -129,9 +131,8 @@ def run_loop(
     `Trainer.step` returned. save: writes a checkpoint, for good if its second argument is true.
     Raises DataError when too many videos are bad.
     """
-    steps = settings.epochs * steps_per_epoch(
-        num_samples, settings.batch_size * processes.world_size
-    )
+    global_batch_size = settings.batch_size * processes.world_size
+    steps = int(settings.epochs * steps_per_epoch(num_samples, global_batch_size))
     bad = BadVideos(settings.folder / "bad-videos.jsonl", num_samples)
     progress = TrainingProgress(steps, step=place.step, enabled=processes.is_main)
     log = MetricsLog(settings.folder, step=place.step, enabled=processes.is_main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -57,7 +58,7 @@ def run_training(
         load,
         num_samples=num_samples,
         global_batch_size=settings.batch_size * process.world_size,
-        epochs=settings.epochs,
+        epochs=math.ceil(settings.epochs),
         seed=settings.seed,
         position=place.position,
         rank=process.rank,

@@ -40,7 +40,7 @@ def draw_variables(shapes: Shapes, key: Array) -> dict[str, Any]:
     """
     flat = flatten_dict(shapes, sep="/")  # type: ignore[no-untyped-call]
     sizes = {name: math.prod(leaf.shape) for name, leaf in flat.items() if name.endswith("/w")}
-    with jax.default_device(jax.devices("cpu")[0]):
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
         draws = np.asarray(jax.random.truncated_normal(key, -2, 2, (sum(sizes.values()),)))
     ends = np.cumsum(list(sizes.values()))[:-1]
     kernels = dict(zip(sizes, np.split(draws, ends), strict=True))

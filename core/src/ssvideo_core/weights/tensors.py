@@ -145,8 +145,9 @@ def write_safetensors(
 ) -> None:
     """Write tensors and text metadata to `path`, which appears complete or not at all.
 
-    The same tensors and metadata make the same bytes. Checksums of the tensors and of the metadata are added to the metadata; `read_safetensors`
-    verifies and removes them. Raises WeightsError for a dtype without a place in the format.
+    The same tensors and metadata make the same bytes. Checksums of the tensors and of the metadata
+    are added to the metadata; `read_safetensors` verifies and removes them. Raises WeightsError for
+    a dtype without a place in the format.
     """
     known = {np.dtype(code) for code in SAFETENSORS_DTYPES.values()}
     arrays = {}

@@ -1,0 +1,187 @@
+"""Whether BraVe learns: python brave/learn/learn.py --out learn
+
+The recipe `demo` (V/A), or the same with a broad view of pictures (--views vv), on embedded data
+sets that it was not tuned on, several network seeds each, beside the network it began as. Times
+include compiling. Writes results.csv and curves.csv; the runs stay in --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from brave.architecture import Architecture
+from brave.checkpoints import export, narrow_names, narrow_variables, read_checkpoint
+from brave.encoders import BraveEncoder, load_encoder
+from brave.networks.initial import initial_variables
+from brave.networks.tsm_resnet import TSMResNet
+from numpy.typing import NDArray
+from ssvideo_core.methods import Encoder
+from ssvideo_core.randomness import generator
+from ssvideo_core.source import VideoEntry, VideoFiles
+from ssvideo_core.testing import learning
+from ssvideo_core.testing.learning import (
+    STATISTICS,
+    UNTRAINED,
+    Learner,
+    Row,
+    Videos,
+    measure,
+    write_curves,
+    write_rows,
+)
+from ssvideo_core.testing.synthetic_scenes import CLASSES
+from ssvideo_core.views import ClipSpec, plan
+
+WIDTH = 0.25
+BATCH = 16
+LABEL_STEPS, LABEL_RATE, WEIGHT_DECAY = 160, 2e-3, 0.05
+TEMPORAL = 5  # clips of each training video, over its whole length
+VIDEO_VIEW = [  # what the demo's broad view of sound becomes
+    *("--config.model.broad_views", "video", "--config.model.image_size_broad", "32"),
+    *("--config.model.narrow_placement", "random"),
+]
+NETWORK = TSMResNet(WIDTH)
+
+
+def load(path: Path) -> BraveEncoder:
+    return load_encoder(str(path))
+
+
+def starts(run: Path, train: Videos) -> Mapping[str, Encoder]:
+    untrained = load(run / "encoder-untrained.safetensors")
+    return {UNTRAINED: untrained, STATISTICS: _with_statistics(run, train)}
+
+
+def read_clips(videos: Videos, clip: ClipSpec) -> NDArray[np.uint8]:
+    """[V, clips, T, S, S, 3]."""
+    source = VideoFiles(Path(), [VideoEntry(str(path)) for path in videos.paths])
+    read = []
+    for index in range(len(source)):
+        views = plan(source.info(index), clip, temporal=TEMPORAL, spatial=1)
+        read.append(np.stack([clip.frames for clip in source.read(index, views)]))
+    return np.stack(read)
+
+
+@jax.jit
+def _statistics(variables: Any, clips: jax.Array) -> Any:
+    """The moving averages after one more batch."""
+    _, after = NETWORK.apply(variables, clips / 255.0, train=True, mutable=["state"])
+    return after["state"]
+
+
+def _with_statistics(run: Path, train: Videos) -> BraveEncoder:
+    """The untrained encoder with the batch norm statistics of the data."""
+    checkpoint = read_checkpoint(str(run / "encoder-untrained.safetensors"))
+    clip = checkpoint.clips["rgb"]
+    variables = narrow_variables(checkpoint.narrow_tensors())
+    clips = read_clips(train, clip)
+    order = generator(0, "statistics").permutation(len(clips))
+    for part in np.split(order, len(clips) // BATCH):
+        variables["state"] = _statistics(variables, clips[part, TEMPORAL // 2])
+    return _as_encoder(variables, clip)
+
+
+def _as_encoder(variables: Mapping[str, Any], clip: ClipSpec) -> BraveEncoder:
+    tensors = {name: np.asarray(leaf) for name, leaf in narrow_names(variables).items()}
+    parts = [
+        {name.removeprefix(start): a for name, a in tensors.items() if name.startswith(start)}
+        for start in ("params/", "state/")
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "encoder.safetensors"
+        export(path, *parts, Architecture(WIDTH), clip=clip)
+        return load(path)
+
+
+def labelled(clip: ClipSpec, train: Videos, seed: int) -> Encoder:
+    """The narrow backbone trained with labels, as an encoder."""
+    clips = read_clips(train, clip)
+    schedule = optax.cosine_onecycle_schedule(LABEL_STEPS, LABEL_RATE)
+    optimizer = optax.adamw(schedule, weight_decay=WEIGHT_DECAY)
+    variables = initial_variables(NETWORK, seed)
+    size = Architecture(WIDTH).feature_size
+    head = {"w": np.zeros((size, len(CLASSES)), np.float32), "b": np.zeros(len(CLASSES))}
+    params, state = {"network": variables["params"], "head": head}, variables["state"]
+    momentum = optimizer.init(params)
+
+    def loss_of(params: Any, state: Any, x: jax.Array, y: jax.Array) -> Any:
+        inputs = {"params": params["network"], "state": state}
+        features, after = NETWORK.apply(inputs, x / 255.0, train=True, mutable=["state"])
+        scores = features @ params["head"]["w"] + params["head"]["b"]
+        losses = optax.softmax_cross_entropy_with_integer_labels(scores, y)
+        return losses.mean(), after["state"]
+
+    @jax.jit
+    def step(params: Any, state: Any, momentum: Any, x: jax.Array, y: jax.Array) -> Any:
+        gradients, state = jax.grad(loss_of, has_aux=True)(params, state, x, y)
+        updates, momentum = optimizer.update(gradients, momentum, params)
+        return optax.apply_updates(params, updates), state, momentum
+
+    for number in range(LABEL_STEPS):
+        rng = generator(seed, "labels", number)
+        picked = rng.choice(len(clips), BATCH, replace=False)
+        x = clips[picked, rng.integers(TEMPORAL, size=BATCH)]
+        x = x[..., ::-1, :] if rng.random() < 0.5 else x
+        labels = jnp.asarray(train.labels[picked])
+        params, state, momentum = step(params, state, momentum, x, labels)
+    return _as_encoder({"params": params["network"], "state": state}, clip)
+
+
+def train_with(further: list[str]) -> Any:
+    """`learning.train_recipe` with further flags."""
+
+    def train(package: str, data: Path, run: Path, seed: int) -> None:
+        shutil.rmtree(run, ignore_errors=True)
+        words = ["recipes", "run", "demo", "--data", str(data), "--out", str(run)]
+        command = [sys.executable, "-P", "-m", package, *words, "--", "--seed", str(seed), *further]
+        subprocess.run(command, check=True)
+
+    return train
+
+
+def demo_clip() -> ClipSpec:
+    """What the demo's encoders see."""
+    from brave.config_files import PACKAGED, load_config
+    from brave.experiment_settings import settings_of
+    from ssvideo_core.recipes import find_recipe
+
+    flags = find_recipe("brave", "demo").flags.items()
+    words = [f"{flag}={value}" for flag, value in flags if flag.startswith("--config.")]
+    return settings_of(load_config(PACKAGED, words)).clip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("learn/brave"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="of the data")
+    parser.add_argument("--network-seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--views", choices=("va", "vv"), default="va")
+    options = parser.parse_args()
+    if options.views == "vv":
+        learning.train_recipe = train_with(VIDEO_VIEW)
+    learner = Learner("brave", load, starts, functools.partial(labelled, demo_clip()))
+    rows: list[Row] = []
+    for seed in options.seeds:
+        for row in measure(
+            learner, options.out, data_seed=seed, network_seeds=options.network_seeds
+        ):
+            rows.append(row)
+            print(row, flush=True)
+            write_rows(rows, options.out / "results.csv")
+    write_curves(options.out, options.out / "curves.csv")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Configurations of `python -m brave.experiment`."""

@@ -1,0 +1,133 @@
+"""The online linear probe: what frozen features of a checkpoint are worth, while training goes on.
+
+It is the paper's evaluation with fewer clips of each training video, and of the run's own size.
+
+RUN/probe.jsonl     a line for each checkpoint: step, top_1_test, …
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from ssvideo_core.checkpoint_files import is_complete, newest_first
+from ssvideo_core.checkpoints import load_checkpoint
+from ssvideo_core.errors import ConfigError, DataError
+from ssvideo_core.runs import append_json_line
+
+from brave.checkpoints import NARROW, narrow_variables
+from brave.encoders import NarrowBackbone
+from brave.evaluation import Facts, check_videos, evaluate
+from brave.experiment_settings import ExperimentSettings
+from brave.records import LabelledVideos
+
+POLL_S = 10.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Labelled shards, checked, and how clips of them are made."""
+
+    settings: ExperimentSettings
+    train: LabelledVideos
+    test: LabelledVideos
+    facts: Facts
+    workers: int
+
+    def __call__(self, tensors: Mapping[str, Any], device: jax.Device) -> dict[str, float]:
+        """The accuracies of a narrow backbone, top_1_train to top_5_test, fractions.
+
+        tensors: "params/MODULE/NAME" and "state/MODULE/NAME"; those of other networks are ignored.
+        """
+        starts = (f"params/{NARROW}", f"state/{NARROW}")
+        narrow = {name: array for name, array in tensors.items() if name.startswith(starts)}
+        config, view = self.settings, self.settings.narrow
+        with jax.default_device(device):
+            backbone = NarrowBackbone(narrow_variables(narrow), config.architecture)
+            found = evaluate(
+                backbone,
+                self.train,
+                self.test,
+                facts=self.facts,
+                C=config["experiment.probe_svm_regularization"],
+                batch_size=config["experiment.probe_batch_size"],
+                num_frames=2 * view.num_frames,
+                step=view.step,
+                size=view.image_size,
+                epochs=config["experiment.probe_epochs"],
+                seed=config["random_seed"],
+                workers=self.workers,
+            )
+        return found.ranks.accuracies
+
+
+def make_probe(settings: ExperimentSettings, *, workers: int = 0) -> Probe:
+    """Raises ConfigError without both patterns of shards, and what `check_videos` raises."""
+    patterns = [settings[f"experiment.probe_{part}_shards"] for part in ("train", "test")]
+    if not all(patterns):
+        raise ConfigError(
+            "the linear probe needs shards with labels: give "
+            "--config.experiment.probe_train_shards='DIR/train/*' and "
+            "--config.experiment.probe_test_shards='DIR/test/*'"
+        )
+    train, test = (LabelledVideos(one) for one in patterns)
+    return Probe(settings, train, test, check_videos(train, test, workers=workers), workers)
+
+
+def probe_run(probe: Probe, folder: Path, device: jax.Device) -> None:
+    """Probe the newest checkpoint of a run again and again, until that of its last step is done.
+
+    Raises ConfigError for a folder that is no run.
+    """
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{folder} is no run (there is no config.json); train first, or give it")
+    done = probed_steps(folder)
+    while True:
+        newest = _newest(folder / "checkpoints")
+        if newest is not None and newest[0] not in done:
+            probe_checkpoint(probe, folder, newest[1], device)
+            done.add(newest[0])
+        if newest is not None and newest[0] >= probe.settings["training_steps"]:
+            return
+        time.sleep(POLL_S)
+
+
+def probe_checkpoint(probe: Probe, folder: Path, checkpoint: Path, device: jax.Device) -> None:
+    """Add the line of one checkpoint to RUN/probe.jsonl."""
+    try:
+        found = load_checkpoint(checkpoint)
+    except DataError as error:
+        # Training removes all but its last checkpoints, also while one is read here.
+        logger.info("%s; waiting for another one", error)
+        return
+    names = {
+        f"{part}/{name}": array
+        for part in ("params", "state")
+        for name, array in found.state[part].items()
+    }
+    values = probe(names, device)
+    logger.info("step %d: %s", found.step, values)
+    append_json_line(folder / "probe.jsonl", {"step": found.step, **values})
+
+
+def probed_steps(folder: Path) -> set[int]:
+    """The steps in RUN/probe.jsonl; a line that a kill has cut is made again."""
+    path = folder / "probe.jsonl"
+    steps: set[int] = set()
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with suppress(ValueError, KeyError, TypeError):
+            steps.add(int(json.loads(line)["step"]))
+    return steps
+
+
+def _newest(root: Path) -> tuple[int, Path] | None:
+    return next((one for one in newest_first(root) if is_complete(one[1])), None)

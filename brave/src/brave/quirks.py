@@ -1,0 +1,93 @@
+"""Where the released trainer differs from what it means to do, and what ours does.
+
+Each quirk is a key of the configuration. Its value "" means what `fidelity` says; `resolve` puts
+plain words there, which the functions below training take as keywords.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ssvideo_core.errors import ConfigError
+
+FIDELITIES = ("default", "released", "fixed")
+
+
+@dataclass(frozen=True)
+class Quirk:
+    """One difference.
+
+    name: the key of the configuration. released, fixed: its value as in the released code, and
+    mended. default: one of the two. why: what the released code does, and the reason for the
+    default.
+    """
+
+    name: str
+    released: str
+    fixed: str
+    default: str
+    why: str
+
+    def value(self, fidelity: str) -> str:
+        """Its value under one of `FIDELITIES`."""
+        return {"default": self.default, "released": self.released, "fixed": self.fixed}[fidelity]
+
+
+QUIRKS = (
+    Quirk(
+        name="optimizer.masks",
+        released="released",
+        fixed="intended",
+        default="intended",
+        why="Weight decay and the trust ratio act on biases and batch norms alone, because a mask "
+        "is the wrong way round; all other weights are trained by plain SGD at rates up to 1. The "
+        "paper says the opposite, and the published networks come from another trainer.",
+    ),
+    Quirk(
+        name="optimizer.rate_rules_at",
+        released="before_trust",
+        fixed="after_trust",
+        default="before_trust",
+        why="The predictor's gradients are multiplied by 10 before the trust ratio, which divides "
+        "by their norm: where it acts, the factor has hardly any effect.",
+    ),
+    Quirk(
+        name="model.narrow_placement",
+        released="start",
+        fixed="random",
+        default="start",
+        why="The narrow view begins where the broad ones begin. The paper finds that too easy when "
+        "a broad view is video; with sound it makes no difference.",
+    ),
+)
+
+
+def resolve(fidelity: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Quirk to value, for all of them.
+
+    given: what the configuration says of each; "" leaves it to `fidelity`, one of `FIDELITIES`.
+    Raises ConfigError for a fidelity or a value that does not exist.
+    """
+    _check("fidelity", fidelity, FIDELITIES)
+    values = {}
+    for quirk in QUIRKS:
+        value = given[quirk.name] or quirk.value(fidelity)
+        _check(quirk.name, value, (quirk.released, quirk.fixed))
+        values[quirk.name] = value
+    return values
+
+
+def _check(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"--config.{key}={value}: expected {' or '.join(choices)}")
+
+
+def markdown_table() -> str:
+    """The README's table of all quirks: a header and one line each, with a last line break."""
+    header = ("`--config.` key", "released", "fixed", "default", "what and why")
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    for quirk in QUIRKS:
+        values = (f"`{value}`" for value in (quirk.released, quirk.fixed, quirk.default))
+        lines.append(f"| {' | '.join((f'`{quirk.name}`', *values, quirk.why))} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,181 @@
+"""One training run from its settings: data, state, steps, what lies in the folder.
+
+RUN/config.json, command.txt, environment.json      what made this
+RUN/shards/                                         with --videos
+RUN/encoder-untrained.safetensors                   before the first step
+RUN/checkpoints/ckpt-STEP/                          all that changes
+RUN/metrics.jsonl, bad-videos.jsonl, probe.jsonl
+RUN/encoder.safetensors                             after the last step
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+from ssvideo_core.errors import EXIT_OK, ConfigError
+from ssvideo_core.formats.convert_tfrecord import Part, convert
+from ssvideo_core.formats.flow_frames import METHODS
+from ssvideo_core.formats.video_records import RecordForm
+from ssvideo_core.interruption import Interruption, ending_at_once
+from ssvideo_core.progress import ProgressLines
+from ssvideo_core.runs import start_run
+from ssvideo_core.source import open_source
+from ssvideo_core.training_loop import RunSettings
+
+from brave.distributed import Processes, find_place, start
+from brave.experiment import Experiment
+from brave.experiment_settings import EVALUATION_SIDE, ExperimentSettings, record_of
+from brave.probe import Probe, make_probe, probe_checkpoint, probe_run
+from brave.training import make_model, make_trainer, run_settings, run_training
+from brave.training_data import TrainingRecords
+from brave.training_state import export_encoder
+
+SHARDS, NAME, NUM_SHARDS = "shards", "train", 4
+
+logger = logging.getLogger(__name__)
+
+
+def run_experiment(settings: ExperimentSettings, flags: Experiment, command: Sequence[str]) -> int:
+    """Train, or go on training, or probe a run; returns the exit code.
+
+    Raises ConfigError and DataError before the first step for settings and data that do not fit.
+    """
+    folder = flags.workdir or Path(settings["checkpoint_dir"])
+    place = find_place(
+        os.environ,
+        coordinator=flags.coordinator,
+        num_processes=flags.num_processes,
+        process_id=flags.process_id,
+    )
+    with ending_at_once(), start(place, flags.device) as processes:
+        device = processes.local_devices[0]
+        if flags.jaxline_mode == "eval":
+            probe_run(make_probe(settings, workers=flags.workers), folder, device)
+            return EXIT_OK
+        with jax.default_device(device):
+            return _Run(settings, flags, folder, command, processes).train()
+
+
+@dataclass(frozen=True)
+class _Run:
+    settings: ExperimentSettings
+    flags: Experiment
+    folder: Path
+    command: Sequence[str]
+    processes: Processes
+
+    def train(self) -> int:
+        together, is_main = self.processes.together, self.processes.is_main
+        make_model(self.settings)  # what cannot be built is found before anything is written
+        probe = together(self._probe)
+        if self.flags.videos is not None:
+            together(self._write_shards)
+        load = together(self._records)
+        loop = self._loop(len(load))
+        together(self._record)
+        trainer = make_trainer(self.settings, self.processes)
+        untrained = self.folder / "encoder-untrained.safetensors"
+        if is_main and not untrained.exists():
+            export_encoder(untrained, trainer.state, self.settings)
+
+        def saved(checkpoint: Path) -> None:
+            if probe is not None:
+                probe_checkpoint(probe, self.folder, checkpoint, self.processes.local_devices[0])
+
+        with Interruption() as interruption:
+            code = run_training(
+                trainer, load, settings=loop, interruption=interruption, saved=saved
+            )
+        if code == EXIT_OK and is_main:
+            export_encoder(self.folder / "encoder.safetensors", trainer.state, self.settings)
+            logger.info("encoder: %s", self.folder / "encoder.safetensors")
+        self.processes.barrier()  # the others do not leave while the first still writes
+        return code
+
+    def _probe(self) -> Probe | None:
+        if self.flags.jaxline_mode == "train" or not self.processes.is_main:
+            return None
+        return make_probe(self.settings, workers=self.flags.workers)
+
+    def _records(self) -> TrainingRecords:
+        """Raises ConfigError and DataError for shards that cannot be trained on."""
+        settings, patterns = self.settings, self.settings["model.dataset_shards"]
+        if self.flags.videos is not None:
+            patterns = [f"{glob.escape(str(self.folder / SHARDS))}/{NAME}-*"]
+        if not patterns:
+            raise ConfigError(
+                "there is nothing to train on: give --config.model.dataset_shards='/data/train-*', "
+                "or --videos with a folder or a CSV list of videos"
+            )
+        load = TrainingRecords(
+            patterns,
+            settings.narrow,
+            settings.broad,
+            audio_rate_hz=settings["model.input_audio_sample_rate"],
+            video_rate_hz=settings["model.input_video_sample_rate"],
+            seed=settings["random_seed"],
+            narrow_placement=settings.placement,
+        )
+        load.check()
+        return load
+
+    def _loop(self, num_samples: int) -> RunSettings:
+        return run_settings(
+            self.settings,
+            self.processes,
+            folder=self.folder,
+            num_samples=num_samples,
+            workers=self.flags.workers,
+            resume_anyway=self.flags.resume_anyway,
+        )
+
+    def _write_shards(self) -> None:
+        """The records of --videos, which the first process writes for all."""
+        if not self.processes.is_main:
+            return
+        assert self.flags.videos is not None, "only called with --videos"
+        source = open_source(self.flags.videos)
+        self._loop(len(source))  # a batch that does not fit is found before the work
+        self._record()
+        modalities = {view.modality for view in self.settings.views}
+        size = max(view.image_size for view in self.settings.views if view.modality != "sound")
+        rate_hz = self.settings["model.input_audio_sample_rate"]
+        form = RecordForm(
+            rate_hz=self.settings["model.input_video_sample_rate"],
+            short_side=math.ceil(size * EVALUATION_SIDE),
+            sound_rate_hz=rate_hz if "sound" in modalities else 0,
+            flow=METHODS[0] if "flow" in modalities else "",
+        )
+        convert(
+            source,
+            self.folder / SHARDS,
+            name=NAME,
+            parts=[Part("", tuple(range(len(source))))],
+            num_shards=min(NUM_SHARDS, len(source)),
+            form=form,
+            workers=self.flags.workers,
+            progress=ProgressLines(),
+        )
+
+    def _record(self) -> None:
+        """Say what makes the run, once for all processes."""
+        if not self.processes.is_main:
+            return
+        logger.info("run: %s", self.folder)
+        operational = {
+            "device": self.flags.device,
+            "workers": self.flags.workers,
+            "num_devices": self.processes.num_devices,
+            "num_processes": self.processes.world_size,
+            "jaxline_mode": self.flags.jaxline_mode,
+        }
+        record = record_of(self.settings, self.flags.videos, operational)
+        anyway = self.flags.resume_anyway
+        start_run(self.folder, record, self.command, resume_anyway=anyway)
