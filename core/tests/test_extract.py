@@ -336,7 +336,8 @@ def test_a_kill_in_the_middle_changes_nothing(tmp_path: Path) -> None:
 
 def test_memory_does_not_grow_with_the_number_of_videos() -> None:
     peaks = []
-    hidden = ("PYTHONSAFEPATH", "SSVIDEO_BENCHMARKS")  # a script finds those beside it, keeps nothing
+    # A script imports those beside it, and keeps nothing.
+    hidden = ("PYTHONSAFEPATH", "SSVIDEO_BENCHMARKS")
     env = {name: value for name, value in os.environ.items() if name not in hidden}
     for num_videos in (5_000, 20_000):
         command = [sys.executable, str(BENCHMARK), str(num_videos)]
