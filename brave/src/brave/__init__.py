@@ -1,10 +1,11 @@
 """BraVe: a narrow and a broad view of a video learn to predict each other (arXiv 2103.16559).
 
-Read in this order: `architecture` (the choices), `networks` (layers, the video backbone),
-`encoders` (frozen networks for evaluation), `checkpoints` (files), then the paper's own evaluation:
-`records` (its data), `sampling` (which frames and boxes), `images` and `augmentations` (pixels),
-`crops` (what is embedded), `evaluation` and `evaluate_video_embeddings` (its command). Importing
-the package does not import JAX.
+Read in this order: `views` and `architecture` (the choices), `networks` and `model`, `objective` (the
+paper's loss), `optim`; then training: `view_sampling` and `training_data` (what is drawn and read),
+`device_augmentations` and `log_mel`, `training` (one step, the loop), `run`, `experiment` (its
+command). What becomes of it: `encoders`, `checkpoints`, and the paper's own evaluation: `records`,
+`sampling`, `images` and `augmentations`, `crops`, `evaluation`, `evaluate_video_embeddings`.
+`quirks` says where the released trainer differs. Importing the package does not import JAX.
 """
 
 from __future__ import annotations
