@@ -1,6 +1,6 @@
 """BraVe: a narrow and a broad view of a video learn to predict each other (arXiv 2103.16559).
 
-Read in this order: `views` and `architecture` (the choices), `networks` and `model`, `objective` (the
+Read in this order: `views` and `architecture` (the choices), `networks`, `model`, `objective` (the
 paper's loss), `optim`; then training: `view_sampling` and `training_data` (what is drawn and read),
 `device_augmentations` and `log_mel`, `training` (one step, the loop), `run`, `experiment` (its
 command). What becomes of it: `encoders`, `checkpoints`, and the paper's own evaluation: `records`,
