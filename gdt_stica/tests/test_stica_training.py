@@ -11,7 +11,8 @@ import torch
 from gdt_stica.architecture import Architecture
 from gdt_stica.feature_crops import FeatureBoxes, draw_boxes
 from gdt_stica.model_stica import STiCA
-from gdt_stica.stica_training import TrainingState, draw_step_boxes, make_state, train_step
+from gdt_stica.stica_training import draw_step_boxes, make_state, train_step
+from gdt_stica.training_state import TrainingState
 from ssvideo_core.randomness import generator
 from ssvideo_core.testing.processes import pool_of
 from ssvideo_torch.checkpoint import load, save

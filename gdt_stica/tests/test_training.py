@@ -11,7 +11,8 @@ from gdt_stica.architecture import Architecture
 from gdt_stica.model import AudioVisualGDT
 from gdt_stica.model_text import VideoTextGDT
 from gdt_stica.objective import HYPOTHESES
-from gdt_stica.training import Copies, TrainingState, make_state, train_step
+from gdt_stica.training import Copies, make_state, train_step
+from gdt_stica.training_state import TrainingState
 from ssvideo_core.testing.processes import pool_of
 from ssvideo_torch.checkpoint import load, save
 from ssvideo_torch.start import Process

@@ -46,8 +46,10 @@ from gdt_stica.eval_settings import (
 from gdt_stica.eval_testing import LoadTestVideo, Scorer, score_videos
 from gdt_stica.eval_weights import name_of
 from gdt_stica.finetune import TuningState, kind_of, make_state, tuning_step
+from gdt_stica.launch import run_settings
 from gdt_stica.method import METHOD
 from gdt_stica.model import FineTuned
+from gdt_stica.training_state import arrays_of
 
 logger = logging.getLogger(__name__)
 NONE = -1
@@ -128,7 +130,7 @@ class FoldRun:
     interruption: Interruption
 
     def __post_init__(self) -> None:
-        own = {k: v for k, v in _arrays(self.network).items() if kind_of(k) != "head"}
+        own = {k: v for k, v in arrays_of(self.network).items() if kind_of(k) != "head"}
         self.start = Start(
             weights=name_of(self.config.tested_weights),
             fingerprint=fingerprint(own),
@@ -236,16 +238,8 @@ class FoldRun:
         return self.folder / "scores" / f"epoch-{epoch:02d}"
 
     def _settings(self) -> RunSettings:
-        return RunSettings(
-            folder=self.folder,
-            batch_size=self.config.batch_size // self.process.world_size,
-            epochs=self.config.epochs,
-            seed=self.config.seed,
-            workers=self.config.workers,
-            print_freq=self.config.print_freq,
-            checkpoint_steps=self.config.checkpoint_steps,
-            resume_anyway=self.config.resume_anyway,
-        )
+        share = self.config.batch_size // self.process.world_size
+        return run_settings(self.config, self.folder, batch_size=share)
 
     def _request(self, epoch: int) -> dict[str, Any]:
         start = self.start
@@ -255,7 +249,7 @@ class FoldRun:
             "backbone": start.backbone,
             "modality": "rgb",
             "kind": "scores",
-            "fingerprint": fingerprint(_arrays(self.network)),
+            "fingerprint": fingerprint(arrays_of(self.network)),
             "clip": start.clip,
             "views": list(start.views),
             "keep": "video",
@@ -274,7 +268,7 @@ class FoldRun:
     def _export(self, name: str) -> None:
         if self.process.is_main:
             clips = {"rgb": clip_of(self.config)}
-            export(self.folder / name, _arrays(self.network), self.network.architecture, clips)
+            export(self.folder / name, arrays_of(self.network), self.network.architecture, clips)
 
 
 def _options(config: EvalVideo) -> dict[str, Any]:
@@ -285,7 +279,3 @@ def _options(config: EvalVideo) -> dict[str, Any]:
         for field in fields(config)
         if not field.metadata["operational"] and field.name not in NOT_OPTIONS
     }
-
-
-def _arrays(network: FineTuned) -> dict[str, Any]:
-    return {name: t.detach().cpu().numpy() for name, t in network.state_dict().items()}

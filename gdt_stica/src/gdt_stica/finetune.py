@@ -18,14 +18,13 @@ import torch
 import torch.nn.functional as F
 from ssvideo_core.checkpoint_files import load_checkpoint, locate_checkpoint
 from ssvideo_core.errors import ConfigError, WeightsError
-from ssvideo_core.randomness import generator
 from ssvideo_core.weights import match_keys
 from ssvideo_core.weights.locate import ENCODER_FILE
 from ssvideo_torch.parallel import parallel
 from ssvideo_torch.pixels import from_numpy
 from ssvideo_torch.precision import autocast, make_scaler
 from ssvideo_torch.start import Process
-from torch import Tensor, nn
+from torch import Tensor
 
 from gdt_stica.architecture import from_options
 from gdt_stica.checkpoints import (
@@ -38,6 +37,7 @@ from gdt_stica.checkpoints import (
 )
 from gdt_stica.model import FineTuned
 from gdt_stica.optim import epoch_rate
+from gdt_stica.training_state import TrainingState, seed_dropout
 
 KINDS = ("head", "base", "transformer")
 WARM_UP_MULTIPLIER = 8.0  # what the warm-up ends at, times the rates
@@ -143,22 +143,13 @@ def fine_tuning_rate(
 
 
 @dataclass(frozen=True)
-class TuningState:
+class TuningState(TrainingState[FineTuned]):
     """All that fine-tuning changes.
 
-    network: the bare model, whose parameters `forward` shares. head_only: trunk and pooling are not
-    trained. frozen_norms: their batch norms and dropout are as in evaluation.
+    frozen_norms: batch norms and dropout of trunk and pooling are as in evaluation.
     """
 
-    network: FineTuned
-    forward: nn.Module
-    optimizer: torch.optim.SGD
-    scaler: torch.amp.GradScaler
     frozen_norms: bool
-
-    def parts(self) -> dict[str, Any]:
-        """What a checkpoint holds, by name."""
-        return {"network": self.network, "optimizer": self.optimizer, "scaler": self.scaler}
 
     def train(self) -> None:
         """Training mode, where a test has left another one."""
@@ -210,17 +201,14 @@ def tuning_step(
     clips: (B, 3, T, S, S). labels: (B,) numbers of classes. rates: by kind. step: those done
     before. All processes call it together. Dropout is drawn from (seed, step, rank).
     """
-    torch.manual_seed(int(generator(seed, step, process.rank, "dropout").integers(2**62)))
+    seed_dropout(process, seed=seed, step=step)
     state.train()
     for group in state.optimizer.param_groups:
         group["lr"] = rates[group["kind"]]
     with autocast(process.device, precision):
         logits = state.forward(clips)
     loss = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels)
-    state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
+    state.update(loss)
     return loss.detach(), (logits.argmax(dim=1) == labels).float().mean()
 
 

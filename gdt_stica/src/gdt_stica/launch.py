@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 from ssvideo_core.files import write_text
 from ssvideo_core.runs import start_run
 from ssvideo_torch.start import Process, start
+from ssvideo_torch.training_run import RunSettings
 
 from gdt_stica.flags import ignored_flags
 
@@ -97,3 +98,10 @@ def record_run(
         write_text(folder / "left-out.csv", rows.getvalue())
 
     process.together(record)
+
+
+def run_settings(config: Any, folder: Path, **changes: Any) -> RunSettings:
+    """What a command's flags of the same names say of its run. changes: other values."""
+    names = ("batch_size", "epochs", "seed", "workers", "print_freq", "checkpoint_steps")
+    flags = {name: getattr(config, name) for name in (*names, "resume_anyway")}
+    return RunSettings(**{"folder": folder, **flags, **changes})

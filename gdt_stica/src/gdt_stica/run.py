@@ -23,16 +23,17 @@ from ssvideo_core.runs import run_folder
 from ssvideo_torch.loader import TorchBatch
 from ssvideo_torch.precision import autocast
 from ssvideo_torch.start import Process
-from ssvideo_torch.training_run import RunSettings, run_training
-from torch import Tensor
+from ssvideo_torch.training_run import run_training
+from torch import Tensor, nn
 
 from gdt_stica.checkpoints import export
 from gdt_stica.config import MainGDT
 from gdt_stica.data import TrainingVideos
-from gdt_stica.launch import first_then_others, record_run, start_processes
+from gdt_stica.launch import first_then_others, record_run, run_settings, start_processes
 from gdt_stica.pairing import Pairing, pairing_of
 from gdt_stica.settings import clips_of, quirks_of, rate_of
-from gdt_stica.training import TrainingState, make_state, train_step
+from gdt_stica.training import make_state, train_step
+from gdt_stica.training_state import TrainingState, arrays_of
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ def _run(
             trainer,
             load,
             num_samples=len(load),
-            settings=_run_settings(config, folder),
+            settings=run_settings(config, folder),
             process=process,
             interruption=interruption,
         )
@@ -87,7 +88,7 @@ class GDTTrainer:
     config: MainGDT
     quirks: Mapping[str, str]
     pairing: Pairing
-    state: TrainingState
+    state: TrainingState[nn.Module]
     process: Process
 
     def parts(self) -> dict[str, Any]:
@@ -114,8 +115,7 @@ class GDTTrainer:
 
     def export(self, path: Path) -> None:
         """Write the network for `load_encoder`."""
-        state = self.state.network.state_dict()
-        tensors = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
+        tensors = arrays_of(self.state.network)
         export(path, tensors, self.pairing.architecture, clips_of(self.config))
 
 
@@ -144,16 +144,3 @@ def _check_batch(config: MainGDT, process: Process, videos: TrainingVideos) -> N
     if clips < 2:
         raise ConfigError("--batch_size 1: batch norms need two clips; give more, or processes")
     steps_per_epoch(len(videos.indices), config.batch_size * process.world_size)
-
-
-def _run_settings(config: MainGDT, folder: Path) -> RunSettings:
-    return RunSettings(
-        folder=folder,
-        batch_size=config.batch_size,
-        epochs=config.epochs,
-        seed=config.seed,
-        workers=config.workers,
-        print_freq=config.print_freq,
-        checkpoint_steps=config.checkpoint_steps,
-        resume_anyway=config.resume_anyway,
-    )

@@ -23,12 +23,12 @@ from ssvideo_core.runs import run_folder
 from ssvideo_torch.loader import TorchBatch
 from ssvideo_torch.precision import autocast
 from ssvideo_torch.start import Process
-from ssvideo_torch.training_run import RunSettings, run_training
+from ssvideo_torch.training_run import run_training
 from torch import Tensor
 
 from gdt_stica.checkpoints import export
 from gdt_stica.data import TrainingVideos, find_videos
-from gdt_stica.launch import first_then_others, record_run, start_processes
+from gdt_stica.launch import first_then_others, record_run, run_settings, start_processes
 from gdt_stica.model_stica import STiCA
 from gdt_stica.stica_config import MainSTiCA
 from gdt_stica.stica_settings import (
@@ -42,7 +42,8 @@ from gdt_stica.stica_settings import (
     spectrograms_of,
     videos_of,
 )
-from gdt_stica.stica_training import TrainingState, draw_step_boxes, make_state, train_step
+from gdt_stica.stica_training import draw_step_boxes, make_state, train_step
+from gdt_stica.training_state import TrainingState, arrays_of
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def run_stica(config: MainSTiCA, command: Sequence[str]) -> int:
                 trainer,
                 SampleLoader(videos.source, sampler, seed=config.seed, indices=videos.indices),
                 num_samples=len(videos.indices),
-                settings=_run_settings(config, folder),
+                settings=run_settings(config, folder, keep_every_epochs=config.checkpoint_freq),
                 process=process,
                 interruption=interruption,
             )
@@ -84,7 +85,7 @@ class STiCATrainer:
 
     config: MainSTiCA
     quirks: Mapping[str, str]
-    state: TrainingState
+    state: TrainingState[STiCA]
     process: Process
     steps_per_epoch: int
 
@@ -157,20 +158,5 @@ def _steps_per_epoch(config: MainSTiCA, process: Process, videos: TrainingVideos
     return steps_per_epoch(len(videos.indices), clips)
 
 
-def _run_settings(config: MainSTiCA, folder: Path) -> RunSettings:
-    return RunSettings(
-        folder=folder,
-        batch_size=config.batch_size,
-        epochs=config.epochs,
-        seed=config.seed,
-        workers=config.workers,
-        print_freq=config.print_freq,
-        checkpoint_steps=config.checkpoint_steps,
-        keep_every_epochs=config.checkpoint_freq,
-        resume_anyway=config.resume_anyway,
-    )
-
-
 def _export(path: Path, network: STiCA, config: MainSTiCA) -> None:
-    tensors = {name: t.detach().cpu().numpy() for name, t in network.state_dict().items()}
-    export(path, tensors, architecture_of(config), clips_of(config))
+    export(path, arrays_of(network), architecture_of(config), clips_of(config))

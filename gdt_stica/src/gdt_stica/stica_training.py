@@ -1,4 +1,4 @@
-"""Training STiCA: what it changes, and one step.
+"""Training STiCA: the state before its first step, and one step.
 
 A step is: bytes to the device, augmentation, embeddings of both views, of their crops and of their
 sound, the objective, SGD. Nothing is random but what `generator(seed, …)` gives for a sample or a
@@ -10,43 +10,24 @@ Axes: B clips of this process, T frames, S pixels, F filters.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
-import torch
 from ssvideo_core.randomness import generator
 from ssvideo_torch.parallel import parallel
 from ssvideo_torch.precision import make_scaler
 from ssvideo_torch.start import Process
-from torch import Tensor, nn
+from torch import Tensor
 
 from gdt_stica.feature_crops import FeatureBoxes, MapSize, draw_boxes
 from gdt_stica.model_stica import STiCA
 from gdt_stica.optim import make_sgd
 from gdt_stica.stica_embeddings import StepEmbeddings
 from gdt_stica.stica_objective import stica_step_loss
+from gdt_stica.training_state import TrainingState, seed_dropout
 
 MOMENTUM = 0.9
 VIEWS = 2
 UNUSED = "audio_network.base.fc."  # a classifier in the published state dict
 SOUND_SIDE = ("audio_network.", "mlp_a.")
-
-
-@dataclass(frozen=True)
-class TrainingState:
-    """All that training changes; a checkpoint holds it whole.
-
-    network: the bare model, whose parameters `forward` shares.
-    """
-
-    network: STiCA
-    forward: nn.Module
-    optimizer: torch.optim.SGD
-    scaler: torch.amp.GradScaler
-
-    def parts(self) -> dict[str, Any]:
-        """What a checkpoint holds, by name."""
-        return {"network": self.network, "optimizer": self.optimizer, "scaler": self.scaler}
 
 
 def make_state(
@@ -57,7 +38,7 @@ def make_state(
     sound: bool,
     passes: str,
     precision: str,
-) -> TrainingState:
+) -> TrainingState[STiCA]:
     """A network on its device, ready for its first step.
 
     weight_decay: on every parameter, norms and biases too, as in the original (specification e).
@@ -108,7 +89,7 @@ def draw_step_boxes(
 
 
 def train_step(
-    state: TrainingState,
+    state: TrainingState[STiCA],
     videos: Sequence[Tensor],
     spectrograms: Tensor | None,
     boxes: Sequence[FeatureBoxes],
@@ -127,7 +108,7 @@ def train_step(
     alpha is 0. boxes: of both views. All processes call it together. step: those done before.
     Dropout is drawn from (seed, step, rank).
     """
-    torch.manual_seed(int(generator(seed, step, process.rank, "dropout").integers(2**62)))
+    seed_dropout(process, seed=seed, step=step)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     found = stica_step_loss(
@@ -140,8 +121,5 @@ def train_step(
         alpha=alpha,
         precision=precision,
     )
-    state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(found.loss).backward()  # type: ignore[no-untyped-call]
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
+    state.update(found.loss)
     return found.scalars()

@@ -1,4 +1,4 @@
-"""Training GDT: what it changes, and one step.
+"""Training GDT: the state before its first step, and one step.
 
 A step is: bytes to the device, augmentation, projections of every copy, the objective, SGD. Nothing
 is random but what `generator(seed, …)` gives for a sample or a step, so that a run that was killed
@@ -10,11 +10,8 @@ Axes: B clips of this process, T frames, S pixels, F filters, W words.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import torch
-from ssvideo_core.randomness import generator
 from ssvideo_torch.parallel import parallel
 from ssvideo_torch.precision import autocast, make_scaler
 from ssvideo_torch.start import Process
@@ -22,6 +19,7 @@ from torch import Tensor, nn
 
 from gdt_stica.objective import gather_copies, gdt_loss
 from gdt_stica.optim import make_sgd
+from gdt_stica.training_state import TrainingState, seed_dropout
 
 Copies = Mapping[int, tuple[Tensor, Tensor]]
 """Copy (0 V1, 1 R1, 2 V2, 3 R2) to its clips (B, 3, T, S, S) and what is compared with them:
@@ -43,23 +41,6 @@ class EveryCopy(nn.Module):
         return {copy: self.network(*inputs) for copy, inputs in copies.items()}
 
 
-@dataclass(frozen=True)
-class TrainingState:
-    """All that training changes; a checkpoint holds it whole.
-
-    network: the bare model, `AudioVisualGDT` or `VideoTextGDT`, whose parameters `forward` shares.
-    """
-
-    network: nn.Module
-    forward: nn.Module
-    optimizer: torch.optim.SGD
-    scaler: torch.amp.GradScaler
-
-    def parts(self) -> dict[str, Any]:
-        """What a checkpoint holds, by name."""
-        return {"network": self.network, "optimizer": self.optimizer, "scaler": self.scaler}
-
-
 def make_state(
     network: nn.Module,
     process: Process,
@@ -68,11 +49,11 @@ def make_state(
     weight_decay: float,
     sync_bn: bool,
     precision: str,
-) -> TrainingState:
+) -> TrainingState[nn.Module]:
     """A network on its device, ready for its first step.
 
-    weight_decay: on every parameter, norms and biases too, as in the original (specification e).
-    The audio trunk's unused classifier takes no part.
+    network: `AudioVisualGDT` or `VideoTextGDT`. weight_decay: on every parameter, norms and biases
+    too, as in the original (specification e). The audio trunk's unused classifier takes no part.
     """
     network.to(process.device).train()
     for name, parameter in network.named_parameters():
@@ -84,7 +65,7 @@ def make_state(
 
 
 def train_step(
-    state: TrainingState,
+    state: TrainingState[nn.Module],
     copies: Copies,
     process: Process,
     *,
@@ -101,7 +82,7 @@ def train_step(
     All processes call it together. step: those done before. Dropout is drawn from (seed, step,
     rank).
     """
-    torch.manual_seed(int(generator(seed, step, process.rank, "dropout").integers(2**62)))
+    seed_dropout(process, seed=seed, step=step)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     with autocast(process.device, precision):
@@ -118,10 +99,7 @@ def train_step(
         temperature=temperature,
         negatives=negatives,
     ).loss
-    state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
+    state.update(loss)
     return loss.detach()
 
 
