@@ -244,13 +244,19 @@ def _portable(error: Exception) -> Exception:
     report = traceback.format_exc()
     if not isinstance(error, SSVideoError):
         error.add_note(f"In a worker process:\n{report}")
-    try:
-        copy = pickle.loads(pickle.dumps(error))
-        if type(copy) is type(error) and str(copy) == str(error):
-            return error
-    except Exception:  # pickling runs the error's own code
-        pass
+    if pickled_error(error) is not None:
+        return error
     return RuntimeError(f"{type(error).__name__} in a worker process: {error}\n{report}")
+
+
+def pickled_error(error: BaseException) -> bytes | None:
+    """The pickle of an error for another process of ours; None if it does not survive that."""
+    try:
+        data = pickle.dumps(error)
+        copy = pickle.loads(data)
+    except Exception:  # pickling runs the error's own code
+        return None
+    return data if type(copy) is type(error) and str(copy) == str(error) else None
 
 
 class _Message(NamedTuple):

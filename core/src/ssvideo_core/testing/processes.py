@@ -29,6 +29,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from ssvideo_core.loading import pickled_error
+
 SETUP = "ssvideo_torch.start:start_in_pool"
 TIMEOUT_S = 60.0
 _START_S = 120.0  # to import a framework on a busy machine
@@ -304,16 +306,7 @@ def _answer(rank: int, work: Callable[[], Any]) -> bytes:
         return pickle.dumps(_Answer(rank, value=work()))
     except BaseException as error:  # pytest's too: it is raised in the parent
         report = traceback.format_exc()
-        return pickle.dumps(_Answer(rank, error=report, pickled=_pickled(error)))
-
-
-def _pickled(error: BaseException) -> bytes | None:
-    try:
-        data = pickle.dumps(error)
-        copy = pickle.loads(data)
-    except Exception:  # pickling runs the error's own code
-        return None
-    return data if type(copy) is type(error) and str(copy) == str(error) else None
+        return pickle.dumps(_Answer(rank, error=report, pickled=pickled_error(error)))
 
 
 def _find(where: _Where) -> Callable[..., Any]:
