@@ -7,32 +7,9 @@ plain words there, which the functions below training take as keywords.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ssvideo_core.errors import ConfigError
-
-FIDELITIES = ("default", "released", "fixed")
-
-
-@dataclass(frozen=True)
-class Quirk:
-    """One difference.
-
-    name: the key of the configuration. released, fixed: its value as in the released code, and
-    mended. default: one of the two. why: what the released code does, and the reason for the
-    default.
-    """
-
-    name: str
-    released: str
-    fixed: str
-    default: str
-    why: str
-
-    def value(self, fidelity: str) -> str:
-        """Its value under one of `FIDELITIES`."""
-        return {"default": self.default, "released": self.released, "fixed": self.fixed}[fidelity]
-
+from ssvideo_core.quirks import FIDELITIES, Quirk
 
 QUIRKS = (
     Quirk(

@@ -9,31 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ssvideo_core.quirks import FIDELITIES
+from ssvideo_core.quirks import Quirk as PlainQuirk
+
 from gdt_stica.choices import check_choice
 
-FIDELITIES = ("default", "released", "fixed")
 GDT, STICA, EVAL = COMMANDS = ("main_gdt", "main_stica", "eval_video")
 
 
 @dataclass(frozen=True)
-class Quirk:
-    """One difference.
+class Quirk(PlainQuirk):
+    """One difference, in one or several commands.
 
-    name: of the option. commands: of `COMMANDS`, those that have it. released, fixed: its value as
-    in the released code, and mended. default: one of the two. why: what the released code does, and
-    the reason for the default.
+    commands: of `COMMANDS`, those that have the option.
     """
 
-    name: str
     commands: tuple[str, ...]
-    released: str
-    fixed: str
-    default: str
-    why: str
-
-    def value(self, fidelity: str) -> str:
-        """Its value under one of `FIDELITIES`."""
-        return {"default": self.default, "released": self.released, "fixed": self.fixed}[fidelity]
 
 
 ALL_QUIRKS = (
