@@ -24,7 +24,7 @@ from ssvideo_core.testing.battery import (
     check_signal,
     check_workers,
 )
-from ssvideo_core.testing.processes import run_command
+from ssvideo_core.testing.programs import run_command
 from ssvideo_core.views import ClipSpec, Pixels, Steps
 from ssvideo_core.weights import read_safetensors
 

@@ -17,9 +17,11 @@ from ssvideo_core.testing.battery import (
     check_signal,
     check_workers,
     random_moments,
+    ranks,
     straight_run,
     torchrun,
 )
+from ssvideo_core.testing.programs import Launch
 
 PROGRAM = str(Path(__file__).parent / "tiny_training.py")
 
@@ -98,7 +100,7 @@ def test_ranks_agree_up_to_rounding(tmp_path: Path) -> None:
     one, four = tmp_path / "one", tmp_path / "four"
     check_ranks(
         command(one),
-        command(four, extra=["--shares=4"]),
+        [Launch(command(four, extra=["--shares=4"]))],
         single_out=one,
         distributed_out=four,
         rtol=1e-12,
@@ -112,7 +114,7 @@ def test_ranks_that_do_not_share_their_gradients_well_are_caught(tmp_path: Path)
     with pytest.raises(AssertionError, match="/weights: 12 of 12 elements differ"):
         check_ranks(
             command(one),
-            command(two, extra=["--shares=2", "--broken=share"]),
+            [Launch(command(two, extra=["--shares=2", "--broken=share"]))],
             single_out=one,
             distributed_out=two,
             rtol=0.01,
@@ -132,7 +134,17 @@ def test_a_straight_run_serves_all_checks_of_a_folder(shared: Path) -> None:
 def test_the_same_command_on_several_processes() -> None:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     expected = ["python", *launcher, "-m", "vicc.main", "--seed", "1"]
-    assert torchrun(["python", "-m", "vicc.main", "--seed", "1"], 2) == expected
+    assert torchrun(["python", "-m", "vicc.main", "--seed", "1"], 2) == [Launch(expected)]
+
+
+def test_ranks_are_told_their_places() -> None:
+    first, second = ranks(["python", "-m", "vicc.main"], 2)
+    assert first.command == second.command == ["python", "-m", "vicc.main"]
+    assert [launch.env["RANK"] for launch in (first, second)] == ["0", "1"]
+    assert [launch.env["LOCAL_RANK"] for launch in (first, second)] == ["0", "1"]
+    for name, value in (("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1")):
+        assert first.env[name] == second.env[name] == value
+    assert first.env["MASTER_PORT"] == second.env["MASTER_PORT"] != "0"
 
 
 def test_random_moments_are_those_of_their_seed() -> None:

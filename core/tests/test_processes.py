@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,15 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from ssvideo_core import checkpoints
-from ssvideo_core.errors import ConfigError
-from ssvideo_core.testing import kill_at
 from ssvideo_core.testing.processes import (
     PoolError,
     ProcessPool,
-    kill_and_continue,
     pool_of,
-    run_command,
 )
 
 # The pools here know no framework: what functions get is only the rank's place.
@@ -189,112 +181,3 @@ def test_pools_are_shared_by_size() -> None:
     assert pool_of(3, SETUP) is not pool_of(2, SETUP)
     with pytest.raises(ValueError, match="at least 1"):
         ProcessPool(0)
-
-
-PROGRAM = """
-    import sys
-    import time
-    from pathlib import Path
-
-    import numpy as np
-    from ssvideo_core import batches, checkpoints
-
-    SAMPLE = batches.Sample(index=0, label=0, clips=(), params=())
-
-    if __name__ == "__main__":
-        run, step_s, code = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
-        newest = checkpoints.newest_checkpoint(run)
-        done = checkpoints.load_checkpoint(newest).step if newest else 0
-        with (run / "starts").open("a") as file:
-            print(done, Path(sys.argv[0]).name, __spec__ and __spec__.name, file=file)
-        for step in range(done + 1, 7):
-            batches.collate([SAMPLE])
-            time.sleep(step_s)
-            if step % 2 == 0:
-                checkpoints.save_checkpoint(run, step, {"x": np.arange(step)}, facts={})
-        sys.exit(code)
-"""
-
-
-@dataclass(frozen=True)
-class Program:
-    """Six steps with a checkpoint after each second one; starts are noted in a file."""
-
-    run: Path
-    env: dict[str, str]
-
-    def command(self, *, module: bool = True, step_s: float = 0.0, code: int = 0) -> list[str]:
-        program = ["-m", "killed_program"] if module else [str(self.run / "killed_program.py")]
-        return [sys.executable, *program, str(self.run), str(step_s), str(code)]
-
-    def starts(self) -> list[str]:
-        return (self.run / "starts").read_text().splitlines()
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Program:
-    (tmp_path / "killed_program.py").write_text(textwrap.dedent(PROGRAM))
-    path = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return Program(tmp_path, {"PYTHONPATH": os.pathsep.join(path)})
-
-
-@pytest.mark.parametrize("module", [True, False])
-def test_kills_come_at_their_batch_and_their_checkpoint(program: Program, module: bool) -> None:
-    kill_and_continue(
-        program.command(module=module), ["batch:4", "save:2", "batch:1"], env=program.env
-    )
-    name = "killed_program.py"
-    spec = "killed_program" if module else "None"
-    # Killed in step 4, before its checkpoint; in the checkpoint of step 6; in step 5; not at all.
-    assert program.starts() == [f"{done} {name} {spec}" for done in (0, 2, 4, 4)]
-    newest = checkpoints.newest_checkpoint(program.run)
-    assert newest is not None
-    assert checkpoints.load_checkpoint(newest).step == 6
-
-
-def test_a_checkpoint_killed_halfway_is_a_draft_with_half_a_manifest(program: Program) -> None:
-    killed = [sys.executable, "-m", "ssvideo_core.testing.kill_at", "save:1", "--"]
-    code, _ = run_command([*killed, *program.command()[1:]], env=program.env)
-    assert code == -signal.SIGKILL
-    (manifest,) = program.run.glob("**/manifest.json")
-    with pytest.raises(json.JSONDecodeError):
-        json.loads(manifest.read_text())
-    assert checkpoints.newest_checkpoint(program.run) is None
-
-
-def test_a_kill_after_a_time(program: Program) -> None:
-    killed = [sys.executable, "-m", "ssvideo_core.testing.kill_at", "time:0.3", "--"]
-    code, _ = run_command([*killed, *program.command(step_s=60)[1:]], env=program.env)
-    assert code == -signal.SIGKILL
-
-
-def test_a_time_after_the_end_kills_nothing(program: Program) -> None:
-    kill_and_continue(program.command(), ["time:600", "batch:1"], env=program.env)
-    assert len(program.starts()) == 1
-
-
-def test_a_moment_that_does_not_come_is_a_failure(program: Program) -> None:
-    with pytest.raises(AssertionError, match=r"expected a kill at 'batch:7'.* exit code 0"):
-        kill_and_continue(program.command(), ["batch:7"], env=program.env)
-
-
-def test_a_command_that_fails_after_the_kill_is_a_failure(program: Program) -> None:
-    with pytest.raises(AssertionError, match=r"after kills at batch:1 .* exit code 3"):
-        kill_and_continue(program.command(code=3), ["batch:1"], env=program.env)
-
-
-@pytest.mark.parametrize("moment", ["batch:0", "batch:1.5", "save:-1", "time:nan", "step:1", ""])
-def test_moments_that_make_no_sense_are_refused(moment: str) -> None:
-    with pytest.raises(ConfigError, match="expected batch:N, save:N or time:SECONDS"):
-        kill_at.arm(moment)
-
-
-@pytest.mark.parametrize("arguments", [[], ["batch:1"], ["batch:1", "-m", "x"], ["time:9", "--"]])
-def test_commands_that_cannot_be_read_are_refused(arguments: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "ssvideo_core.testing.kill_at", *arguments],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert "MOMENT -- -m MODULE args" in done.stderr

@@ -31,8 +31,8 @@ from ssvideo_core.testing.battery import (
     check_resume,
     check_signal,
     check_workers,
+    ranks,
     straight_run,
-    torchrun,
 )
 from ssvideo_core.testing.synthetic import write_dataset
 from ssvideo_core.views import Pixels, Spread
@@ -118,7 +118,7 @@ def test_two_processes_do_what_one_does(data: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     check_ranks(
         command(one),
-        torchrun(command(two), 2),
+        ranks(command(two), 2),
         single_out=one,
         distributed_out=two,
         rtol=1e-3,

@@ -20,7 +20,7 @@ from ssvideo_core.testing.battery import (
     check_resume,
     check_signal,
     check_workers,
-    torchrun,
+    ranks,
 )
 from ssvideo_core.testing.synthetic import write_dataset
 from ssvideo_core.views import Samples, Spread
@@ -95,7 +95,7 @@ def test_two_processes_do_what_one_does(data: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     check_ranks(
         command(one),
-        torchrun(command(two, extra=["--batch_size", "4"]), 2),
+        ranks(command(two, extra=["--batch_size", "4"]), 2),
         single_out=one,
         distributed_out=two,
         rtol=1e-3,

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,7 +32,14 @@ from numpy.typing import NDArray
 from ssvideo_core.checkpoints import Saved, load_checkpoint, locate_checkpoint, newest_checkpoint
 from ssvideo_core.errors import EXIT_REQUEUE
 from ssvideo_core.randomness import generator
-from ssvideo_core.testing.processes import kill_and_continue, run_command
+from ssvideo_core.testing.programs import (
+    Launch,
+    end,
+    kill_and_continue,
+    run_command,
+    run_together,
+    start,
+)
 
 TIMEOUT_S = 600.0
 _POLL_S = 0.003
@@ -48,7 +55,7 @@ class TrainingCommand(Protocol):
 def check_resume(command: TrainingCommand, tmp_path: Path, moments: Sequence[str]) -> None:
     """A run killed at each moment in turn, each time started again, ends as one that ran through.
 
-    moments: as `processes.kill_and_continue` takes them; the run must be long enough for all.
+    moments: as `programs.kill_and_continue` takes them; the run must be long enough for all.
     Like the other checks it uses what `straight_run` made before for the same tmp_path.
     """
     expected = straight_run(command, tmp_path)
@@ -60,7 +67,10 @@ def check_resume(command: TrainingCommand, tmp_path: Path, moments: Sequence[str
 def check_random_kills(
     command: TrainingCommand, tmp_path: Path, *, n: int = 20, seed: int = 0
 ) -> None:
-    """`check_resume` for n runs, each killed once at a random moment. For the session `stress`."""
+    """`check_resume` for n runs, each killed once at a random moment. For the session `stress`.
+
+    They import all that they need themselves, because a kill may come then, too.
+    """
     expected = tmp_path / "random-straight"
     start_s = time.monotonic()
     _run(command(expected))
@@ -75,7 +85,7 @@ def check_random_kills(
     )
     for number, moment in enumerate(moments):
         out = tmp_path / f"random-{number}"
-        kill_and_continue(command(out), [moment], timeout_s=TIMEOUT_S)
+        kill_and_continue(command(out), [moment], timeout_s=TIMEOUT_S, cold=True)
         assert_same_runs(expected, out, told=f"killed at {moment}")
 
 
@@ -134,7 +144,7 @@ def check_workers(
 
 def check_ranks(
     single: Sequence[str],
-    distributed: Sequence[str],
+    distributed: Sequence[Launch],
     *,
     single_out: Path,
     distributed_out: Path,
@@ -143,22 +153,35 @@ def check_ranks(
 ) -> None:
     """A run of one process and one of several end at the same state, up to rounding.
 
-    distributed: see `torchrun`. Compares what all ranks share in the last checkpoints: floats as
-    numpy.allclose does with rtol and atol, everything else exactly. Each rank's own state is not
-    compared, because it is another one.
+    distributed: see `torchrun` and `ranks`. Compares what all ranks share in the last checkpoints:
+    floats as numpy.allclose does with rtol and atol, everything else exactly. Each rank's own state
+    is not compared, because it is another one.
     """
     _run(single)
-    _run(distributed)
+    for launch, (code, printed) in zip(
+        distributed, run_together(distributed, timeout_s=TIMEOUT_S), strict=True
+    ):
+        _require_success(launch.command, code, printed)
     for expected, found in _pairs(single_out, distributed_out):
         states = (_last(expected), _last(found))
         _compare(_leaves(states[0].state), _leaves(states[1].state), str(found), rtol, atol)
 
 
-def torchrun(command: Sequence[str], processes: int) -> list[str]:
-    """The same command on several processes of this machine."""
+def torchrun(command: Sequence[str], processes: int) -> list[Launch]:
+    """The same command on several processes of this machine, by PyTorch's launcher."""
     python, *rest = command
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    return [python, *launcher, *rest]
+    return [Launch([python, *launcher, *rest])]
+
+
+def ranks(command: Sequence[str], processes: int) -> list[Launch]:
+    """The same command on several processes that are told their places as `torchrun` tells them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    places = [{"RANK": rank, "LOCAL_RANK": rank, **shared} for rank in range(processes)]
+    return [Launch(command, {name: str(v) for name, v in place.items()}) for place in places]
 
 
 def straight_run(command: TrainingCommand, tmp_path: Path) -> Path:
@@ -193,7 +216,10 @@ def assert_same_checkpoints(expected: Path, found: Path, *, told: str = "") -> N
 
 
 def _run(command: Sequence[str]) -> None:
-    code, printed = run_command(command, timeout_s=TIMEOUT_S)
+    _require_success(command, *run_command(command, timeout_s=TIMEOUT_S))
+
+
+def _require_success(command: Sequence[str], code: int, printed: str) -> None:
     if code != 0:
         raise AssertionError(f"exit code {code} of {' '.join(command)}\n{printed}")
 
@@ -201,18 +227,17 @@ def _run(command: Sequence[str]) -> None:
 def _terminate_after_first_line(command: Sequence[str], out: Path, log: Path) -> tuple[int, str]:
     """Exit code and what was printed; the signal is not sent to a command that has ended."""
     until = time.monotonic() + TIMEOUT_S
-    with log.open("wb") as file:
-        process = subprocess.Popen(list(command), stdout=file, stderr=subprocess.STDOUT)
-        try:
-            while process.poll() is None and not _has_line(out):
-                if time.monotonic() > until:
-                    raise AssertionError(f"no line of metrics after {TIMEOUT_S:g} s below {out}")
-                time.sleep(_POLL_S)
-            process.send_signal(signal.SIGTERM)
-            code = process.wait(TIMEOUT_S)
-        finally:
-            process.kill()
-            process.wait()
+    program = start(Launch(command), log)
+    try:
+        while program.poll() is None and not _has_line(out):
+            if time.monotonic() > until:
+                raise AssertionError(f"no line of metrics after {TIMEOUT_S:g} s below {out}")
+            time.sleep(_POLL_S)
+        if program.poll() is None:
+            program.send_signal(signal.SIGTERM)
+        code = program.wait(TIMEOUT_S)
+    finally:
+        end(program)
     return code, log.read_text(errors="replace")
 
 

@@ -1,4 +1,4 @@
-"""Processes for tests: warm ones that run a function on every rank, and ones that are killed.
+"""Warm processes for tests, which run a function on every rank.
 
 Starting W interpreters with a framework takes seconds; a pool pays that once and then answers in
 milliseconds. It knows no framework: `setup` names the function that makes a rank's process object.
@@ -15,13 +15,12 @@ import multiprocessing
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -165,64 +164,6 @@ class ProcessPool:
 def pool_of(world_size: int, setup: str = SETUP) -> ProcessPool:
     """The pool of this size that all tests of a session share; it ends with this process."""
     return ProcessPool(world_size, setup)
-
-
-def kill_and_continue(
-    command: Sequence[str],
-    moments: Sequence[str],
-    *,
-    cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
-    timeout_s: float = 600,
-) -> None:
-    """Run a command, killed at each moment in turn and started again, then to its end.
-
-    command: `[python, "-m", module, *args]` or `[python, script, *args]`. moments: as
-    `ssvideo_core.testing.kill_at` reads them, each counted from its own start. env: added to this
-    process' environment.
-
-    Raises AssertionError, with what the command printed, when it ends in another way than by the
-    kill, or the last time with another exit code than 0. Only a moment of time may come too late:
-    then the command has ended well, and later moments are left out.
-    """
-    python, *rest = command
-    for moment in moments:
-        killed = [python, "-m", "ssvideo_core.testing.kill_at", moment, "--", *rest]
-        code, printed = run_command(killed, cwd=cwd, env=env, timeout_s=timeout_s)
-        if code == 0 and moment.startswith("time:"):
-            return
-        if code != -signal.SIGKILL:
-            raise AssertionError(
-                f"expected a kill at {moment!r}, but the command ended with exit code {code}: "
-                f"{' '.join(killed)}\n{printed}"
-            )
-    code, printed = run_command(command, cwd=cwd, env=env, timeout_s=timeout_s)
-    if code != 0:
-        raise AssertionError(
-            f"after kills at {', '.join(moments)} the command ended with exit code {code}: "
-            f"{' '.join(command)}\n{printed}"
-        )
-
-
-def run_command(
-    command: Sequence[str],
-    *,
-    cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
-    timeout_s: float = 600,
-) -> tuple[int, str]:
-    """Exit code (-N after signal N) and what was printed, both streams in one text."""
-    done = subprocess.run(
-        list(command),
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=timeout_s,
-        text=True,
-        errors="replace",
-    )
-    return done.returncode, done.stdout
 
 
 @dataclass
