@@ -15,7 +15,7 @@ from ssvideo_core.testing.cases import Case, ReferenceCases, load_cases, referen
 from ssvideo_core.testing.fill import inputs
 from ssvideo_core.testing.inputs import Template
 from ssvideo_core.testing.pending import Pending
-from ssvideo_core.testing.rekey import rekey
+from ssvideo_core.testing.rekey import check_renamed, rekey
 
 CORE_GOLDEN = Path(__file__).parent / "golden"
 
@@ -158,6 +158,28 @@ def test_a_rekeyed_folder_passes_with_the_same_adapters(tmp_path: Path) -> None:
     }
     assert [c.kind for c in moved.cases] != [c.kind for c in golden.cases if c.kind != "group"]
     assert set(run_all(moved, tmp_path).values()) == {"passed"}
+
+
+@pytest.mark.parametrize("each", [None, 1])
+def test_renamed_cases_of_every_kind_are_run(each: int | None, tmp_path: Path) -> None:
+    golden, run = adapters(load(write_folder(tmp_path / "m"))), []
+
+    def counted(case: Case) -> dict[str, Any]:
+        run.append(case.kind)
+        return {"state": {"w": [2, 3], "b": [2]}, "*": {"w": [1]}}
+
+    golden.adapters["layout"] = counted
+    check_renamed(golden, tmp_path, each=each)
+    assert len(run) == (each or 2)
+
+
+def test_an_adapter_that_knows_a_case_is_caught(tmp_path: Path) -> None:
+    golden = adapters(load(write_folder(tmp_path / "m")))
+    shift = golden.adapters["shift"]
+    golden.adapters["shift"] = lambda case: shift(case) if case.id == "shift one" else {}
+    golden.check(golden.cases[0], tmp_path)
+    with pytest.raises(pytest.fail.Exception):
+        check_renamed(golden, tmp_path, each=1)
 
 
 @pytest.mark.parametrize("method", sorted(p.parent.name for p in CORE_GOLDEN.glob("*/cases.json")))
