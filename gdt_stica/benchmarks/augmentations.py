@@ -8,19 +8,16 @@ on a processor.
 
 from __future__ import annotations
 
-import argparse
-import platform
-import statistics
-import time
-from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
 import torch
 from gdt_stica.augmentations import augment
 from gdt_stica.clip_augmentations import augment_clips
-from gdt_stica.clip_sampling import ClipLook, ClipSampler
+from gdt_stica.clip_looks import ClipLook
+from gdt_stica.clip_sampling import ClipSampler
 from gdt_stica.sampling import GDTSampler, Look
+from measuring import median_seconds, start
 from plain_augmentations import augment as plain_gdt
 from plain_augmentations import augment_stica as plain_stica
 from ssvideo_core.views import VideoInfo, View
@@ -77,20 +74,6 @@ def collated(frames: Tensor, views: list[View]) -> tuple[Tensor, Tensor]:
     return batch, sizes
 
 
-def median_seconds(call: Callable[[], object], device: str) -> float:
-    clock = time.perf_counter if device == "cuda" else time.process_time
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    times = []
-    for repeat in range(REPEATS + 1):
-        wait()
-        start = clock()
-        call()
-        wait()
-        if repeat:
-            times.append(clock() - start)
-    return statistics.median(times)
-
-
 def compare(method: str, clips: int, device: str) -> tuple[float, float, float]:
     """Clips per second: plain, ours with collating, ours without."""
     rng = np.random.default_rng(0)
@@ -118,18 +101,14 @@ def compare(method: str, clips: int, device: str) -> tuple[float, float, float]:
     torch.testing.assert_close(ours().cpu(), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(alone().cpu(), expected, rtol=1e-5, atol=1e-5)
     return (
-        clips / median_seconds(plain, "cpu"),
-        clips / median_seconds(ours, device),
-        clips / median_seconds(alone, device),
+        clips / median_seconds(plain, repeats=REPEATS, device="cpu"),
+        clips / median_seconds(ours, repeats=REPEATS, device=device),
+        clips / median_seconds(alone, repeats=REPEATS, device=device),
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    device = parser.parse_args().device
-    torch.set_num_threads(1)
-    hardware = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
+    device, hardware = start(__doc__)
     print("method,clips,plain_per_s,ours_per_s,ratio,without_collating_per_s,torch,hardware")
     for method in SAMPLERS:
         for clips in (1, 8, 16):

@@ -8,28 +8,16 @@ Equality is asserted first. Prints CSV; times are of the processor, with one thr
 from __future__ import annotations
 
 import platform
-import statistics
-import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
+from measuring import median_seconds
 from plain_filterbank import log_filter_bank as plain_log_filter_bank
 from ssvideo_torch.filterbank import log_filter_bank
 
 RATE = 24_000
 CLIPS = 32
 REPEATS = 9
-
-
-def median_seconds(call: Callable[[], object]) -> float:
-    call()
-    times = []
-    for _ in range(REPEATS):
-        start = time.process_time()
-        call()
-        times.append(time.process_time() - start)
-    return statistics.median(times)
 
 
 def compare(num_filters: int, seconds: int) -> tuple[float, float]:
@@ -45,7 +33,8 @@ def compare(num_filters: int, seconds: int) -> tuple[float, float]:
         return log_filter_bank(batch, sample_rate_hz=RATE, num_filters=num_filters)
 
     np.testing.assert_allclose(ours().numpy(), plain(), rtol=1e-5, atol=1e-5)
-    return CLIPS / median_seconds(plain), CLIPS / median_seconds(ours)
+    plain_s, ours_s = (median_seconds(way, repeats=REPEATS) for way in (plain, ours))
+    return CLIPS / plain_s, CLIPS / ours_s
 
 
 def main() -> None:

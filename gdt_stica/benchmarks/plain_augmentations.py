@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from gdt_stica.clip_sampling import ClipLook
+from gdt_stica.clip_looks import ClipLook
 from gdt_stica.geometry import Box, scaled_size
 from gdt_stica.sampling import Look
 from torch import Tensor

@@ -9,10 +9,6 @@ Prints CSV; one thread for all, seconds of that thread on a processor. --device 
 
 from __future__ import annotations
 
-import argparse
-import platform
-import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -22,6 +18,7 @@ from gdt_stica.feature_crops import FeatureBoxes, draw_boxes
 from gdt_stica.model_stica import STiCA
 from gdt_stica.stica_embeddings import embed_parts
 from gdt_stica.stica_objective import plan_terms, stica_loss
+from measuring import median_seconds, start
 from plain_stica_heads import loss as plain_loss
 from torch import Tensor
 
@@ -36,20 +33,6 @@ def ours(
     terms = plan_terms(boxes, sound=True)
     remote = [(others, others if term.symmetric else None) for term in terms]
     return stica_loss(embed_parts(network, maps, [sound], boxes), terms, remote).loss
-
-
-def median_seconds(call: Callable[[], object], device: str) -> float:
-    clock = time.perf_counter if device == "cuda" else time.process_time
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    times = []
-    for repeat in range(REPEATS + 1):
-        wait()
-        start = clock()
-        call()
-        wait()
-        if repeat:
-            times.append(clock() - start)
-    return statistics.median(times)
 
 
 class Stored:
@@ -91,16 +74,14 @@ def compare(batch: int, num_layer: int, device: str) -> tuple[float, float, floa
             torch.testing.assert_close(found, want, rtol=1e-8, atol=1e-10)
     stored = Stored(batch, num_layer, device, torch.float32)
     ways = [lambda way=way: stored.gradients(way) for way in (plain_loss, separate, ours)]
-    released, alone, together = (median_seconds(way, device) for way in ways)
+    released, alone, together = (
+        median_seconds(way, repeats=REPEATS, device=device) for way in ways
+    )
     return released, alone, together
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    device = parser.parse_args().device
-    torch.set_num_threads(1)
-    hardware = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
+    device, hardware = start(__doc__)
     print("layers,clips,released_ms,separate_ms,ours_ms,ratio,ratio_to_separate,torch,hardware")
     for num_layer, batch in ((0, 8), (2, 8)):
         times = compare(batch, num_layer, device)
