@@ -15,9 +15,10 @@ import pytest
 import torch
 import torchvision
 from gdt_stica.architecture import Architecture, from_options
-from gdt_stica.checkpoints import convert, export, read_checkpoint
+from gdt_stica.checkpoints import START_FILE, UNTRAINED_FILE, convert, export, read_checkpoint
 from gdt_stica.model import build
-from ssvideo_core.errors import ConfigError, WeightsError
+from ssvideo_core.checkpoints import save_checkpoint
+from ssvideo_core.errors import ConfigError, DataError, WeightsError
 from ssvideo_core.testing.fill import fill
 from ssvideo_core.views import ClipSpec, Pixels, Samples, Spread
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ INPUTS = {
 SMALL = Architecture(width=1 / 16)
 ONE_TOKEN = {"transformer_time_dim": 1}
 STICA = from_options({"model": "stica", "width": 1 / 16, **ONE_TOKEN})
+TEXT = Architecture(model="vid_text_gdt", embedding_rows=50, width=1 / 16)
 
 State = Mapping[str, Tensor]
 
@@ -414,8 +416,7 @@ def test_video_and_text_by_name(tmp_path, monkeypatch) -> None:
     """Its text side may be absent, and is not looked at."""
     monkeypatch.setenv("SSVIDEO_WEIGHTS", str(tmp_path))
     (tmp_path / "gdt_stica").mkdir()
-    architecture = Architecture(model="vid_text_gdt", embedding_rows=50, width=1 / 16)
-    state = small_state(architecture)
+    state = small_state(TEXT)
     video = {k: t for k, t in state.items() if k.startswith(("video_network", "mlp_v"))}
     wrong = {**video, "text_network.fc1.weight": torch.zeros(1)}
     prints = set()
@@ -426,7 +427,7 @@ def test_video_and_text_by_name(tmp_path, monkeypatch) -> None:
         assert encoder.published.name == "gdt_HT100M"
         prints.add(encoder.fingerprint)
     assert len(prints) == 1
-    want = plain_features(state, architecture, "rgb")["embedding"]
+    want = plain_features(state, TEXT, "rgb")["embedding"]
     np.testing.assert_array_equal(encoder.embed(INPUTS["rgb"]), want)
     with pytest.raises(ConfigError, match="have no sound side"):
         load_encoder("gdt_HT100M", modality="sound")
@@ -562,3 +563,104 @@ def test_safetensors_of_others(tmp_path) -> None:
     save_file(small_state(), path)
     want = plain_features(small_state(), SMALL, "rgb")
     np.testing.assert_array_equal(embed(path, "rgb"), want["embedding"])
+
+
+UNTOLD = {"model": "stica", "width": 1 / 16, "num_head": 2, "norm_feat": False, **ONE_TOKEN}
+
+
+def write_run(folder: Path, began: str = UNTRAINED_FILE) -> tuple[Architecture, Path]:
+    """What a run has before its end; its checkpoints hold tensors only."""
+    architecture = from_options(UNTOLD)
+    state = {name: tensor.numpy() for name, tensor in small_state(architecture).items()}
+    first = {name: np.zeros_like(array) for name, array in state.items()}
+    folder.mkdir()
+    export(folder / began, first, architecture, CLIPS)
+    save_checkpoint(folder / "checkpoints", 3, {"network": first}, facts={})
+    newest = save_checkpoint(folder / "checkpoints", 12, {"network": state}, facts={})
+    export(folder.with_suffix(".safetensors"), state, architecture, CLIPS)
+    return architecture, newest
+
+
+@pytest.mark.parametrize("began", [UNTRAINED_FILE, START_FILE])
+@pytest.mark.parametrize("inside", ["", "checkpoints", "checkpoints/ckpt-00000012"])
+def test_a_run_without_an_end_is_its_newest_checkpoint(
+    inside: str, began: str, tmp_path: Path, caplog
+) -> None:
+    """What its tensors do not tell, and its clips, are those that it began with."""
+    architecture, newest = write_run(tmp_path / "run", began)
+    run = str(tmp_path / "run" / inside)
+    found = read_checkpoint(run)
+    assert (found.path, found.architecture, found.clips) == (newest, architecture, CLIPS)
+    convert(run, tmp_path / "converted.safetensors")
+    for modality in ("rgb", "sound"):
+        encoders = [
+            load_encoder(str(path), modality=modality)
+            for path in (tmp_path / "run.safetensors", run, tmp_path / "converted.safetensors")
+        ]
+        assert len({encoder.fingerprint for encoder in encoders}) == 1
+        assert {encoder.clip for encoder in encoders} == {CLIPS[modality]}
+    assert not caplog.text
+
+
+def test_options_win_over_what_a_run_began_with(tmp_path) -> None:
+    write_run(tmp_path / "run")
+    found = read_checkpoint(str(tmp_path / "run"), {"norm_feat": True})
+    assert found.architecture == from_options({**UNTOLD, "norm_feat": True})
+
+
+def test_an_earlier_checkpoint_is_that_one(tmp_path) -> None:
+    write_run(tmp_path / "run")
+    found = read_checkpoint(str(tmp_path / "run" / "checkpoints" / "ckpt-00000003"))
+    assert not any(array.any() for array in found.tensors.values())
+
+
+def test_a_checkpoint_without_its_run_is_read_with_a_warning(tmp_path, caplog) -> None:
+    _, newest = write_run(tmp_path / "run")
+    moved = newest.rename(tmp_path / newest.name)
+    found = read_checkpoint(str(moved))
+    assert (found.architecture.num_head, dict(found.clips)) == (4, {})
+    assert f"{moved} is not in the folder of its run" in caplog.text
+
+
+def test_a_published_name_is_no_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SSVIDEO_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "gdt_K400")
+    with pytest.raises(WeightsError, match="are not on this machine"):
+        read_checkpoint("gdt_K400")
+
+
+def test_folders_without_a_network(tmp_path) -> None:
+    with pytest.raises(DataError, match="no checkpoint; expected a folder ckpt-STEP"):
+        load_encoder(str(tmp_path))
+    save_checkpoint(tmp_path, 1, {"other": {"network": np.zeros(2)}}, facts={})
+    with pytest.raises(WeightsError, match="a checkpoint without a network"):
+        load_encoder(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "named", "other"),
+    [
+        (SMALL, "av_gdt", None),
+        (
+            Architecture(model="vid_text_gdt", embedding_rows=50, width=1 / 16),
+            *2 * ["vid_text_gdt"],
+        ),
+        (STICA, "stica", "stica"),
+        (from_options({"model": "stica", "num_layer": 0, "width": 1 / 16}), "stica", None),
+        (Architecture(model="finetune", width=1 / 16), "av_gdt", None),
+        (from_options({"model": "finetune", "base": "stica", "num_layer": 1}), "stica", "stica"),
+    ],
+)
+def test_what_a_network_was_trained_as(architecture, named, other, tmp_path) -> None:
+    """Our files tell it; the tensors of others only where STiCA has a transformer."""
+    path = write(tmp_path, small_state(architecture))
+    assert read_checkpoint(str(path)).trained_as == other
+    state = {name: tensor.numpy() for name, tensor in small_state(architecture).items()}
+    export(tmp_path / "ours.safetensors", state, architecture)
+    assert read_checkpoint(str(tmp_path / "ours.safetensors")).trained_as == named
+
+
+def test_published_names_tell_what_they_are(weights_folder, monkeypatch) -> None:
+    monkeypatch.setenv("SSVIDEO_WEIGHTS", str(weights_folder))
+    assert read_checkpoint("gdt_K400").trained_as == "av_gdt"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gdt_stica.clip_augmentations import augment_clips, blur_axis, gaussian
-from gdt_stica.clip_sampling import ClipLook, Place, clip_params, cropped_place, resized_place
+from gdt_stica.clip_looks import ClipLook, Place, clip_params, cropped_place, resized_place
 from gdt_stica.geometry import scaled_size
 from ssvideo_torch.loader import TorchView
 

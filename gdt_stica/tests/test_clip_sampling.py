@@ -1,35 +1,25 @@
 from __future__ import annotations
 
+import importlib.util
 import pickle
 from dataclasses import replace
-from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from gdt_stica.clip_sampling import ClipSampler, random_resized_box
-from gdt_stica.geometry import scaled_size, uniform_crop
-from gdt_stica.timing import clip_start
+from gdt_stica.clip_looks import random_resized_box
+from gdt_stica.clip_sampling import ClipSampler
+from gdt_stica.geometry import scaled_size
 from ssvideo_core.errors import ConfigError
 from ssvideo_core.randomness import generator
 from ssvideo_core.views import VideoInfo, View
 
-from gdt_stica import clip_sampling
+_spec = importlib.util.spec_from_file_location("drawn", Path(__file__).with_name("drawn.py"))
+drawn = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(drawn)
 
-INFO = VideoInfo(
-    video_id="a.mp4",
-    num_frames=300,
-    header_frames=300,
-    rate=Fraction(30),
-    time_base=Fraction(1, 15360),
-    duration=300 * 512,
-    pts=np.arange(300) * 512,
-    height=240,
-    width=320,
-    sound_rate_hz=44100,
-    sound_start_s=0.0,
-    sound_duration_s=10.0,
-)
+INFO = drawn.video_of(30)
 SOUND = {"num_sec": 1}
 
 
@@ -37,20 +27,8 @@ def draw(seed: int = 0, info: VideoInfo = INFO, **options: Any) -> list[View]:
     return ClipSampler(**options)(info, generator(seed, "views"))
 
 
-def values(views: list[View], name: str) -> np.ndarray:
-    return np.stack([view.params[name] for view in views])
-
-
 def many(count: int = 400, info: VideoInfo = INFO, **options: Any) -> list[View]:
     return [view for seed in range(count) for view in draw(seed, info, **options)]
-
-
-def assert_same(a: View, b: View, *, but: tuple[str, ...] = ()) -> None:
-    np.testing.assert_array_equal(a.frames, b.frames)
-    assert (a.box, a.sound) == (b.box, b.sound)
-    assert a.params.keys() == b.params.keys()
-    for name in a.params.keys() - set(but):
-        np.testing.assert_array_equal(a.params[name], b.params[name], err_msg=name)
 
 
 def test_views_share_frames_and_nothing_else() -> None:
@@ -64,7 +42,7 @@ def test_views_share_frames_and_nothing_else() -> None:
 
 def test_one_view_is_the_first_of_two() -> None:
     for seed in range(10):
-        assert_same(draw(seed, num_views=1, **SOUND)[0], draw(seed, **SOUND)[0])
+        drawn.assert_equal_views(draw(seed, num_views=1, **SOUND)[0], draw(seed, **SOUND)[0])
 
 
 def test_the_same_seed_gives_the_same_after_pickling() -> None:
@@ -72,7 +50,7 @@ def test_the_same_seed_gives_the_same_after_pickling() -> None:
     again = pickle.loads(pickle.dumps(sampler))
     pairs = (s(INFO, generator(5, "views")) for s in (sampler, again))
     for a, b in zip(*pairs, strict=True):
-        assert_same(a, b)
+        drawn.assert_equal_views(a, b)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +68,7 @@ def test_an_option_changes_its_own_draws_only(option: str, changed: tuple[str, .
     for seed in range(20):
         pairs = zip(draw(seed, **SOUND), draw(seed, **SOUND, **{option: False}), strict=True)
         for on, off in pairs:
-            assert_same(on, off, but=changed)
+            drawn.assert_equal_views(on, off, but=changed)
             found = {name: off.params[name] for name in changed if name in off.params}
             assert all((found[name] == none[name]).all() for name in found.keys() & none.keys())
             differed |= any((on.params[name] != found[name]).any() for name in found)
@@ -100,7 +78,7 @@ def test_an_option_changes_its_own_draws_only(option: str, changed: tuple[str, .
 @pytest.mark.parametrize("random_resize_crop", [True, False])
 def test_params_can_be_stacked(random_resize_crop: bool) -> None:
     views = [draw(seed, random_resize_crop=random_resize_crop, **SOUND)[0] for seed in range(6)]
-    stacked = {name: values(views, name) for name in views[0].params}
+    stacked = {name: drawn.values(views, name) for name in views[0].params}
     assert {name: (a.shape[1:], a.dtype.str[1:]) for name, a in stacked.items()} == {
         "source_size": ((2,), "i8"),
         "scaled_size": ((2,), "i8"),
@@ -117,19 +95,19 @@ def test_params_can_be_stacked(random_resize_crop: bool) -> None:
 
 def test_ranges_of_what_is_drawn() -> None:
     views = many(600, **SOUND)
-    jittered = (values(views, "jitter_factors") != 1).any(axis=1)
-    sigma = values(views, "blur_sigma")
+    jittered = (drawn.values(views, "jitter_factors") != 1).any(axis=1)
+    sigma = drawn.values(views, "blur_sigma")
     assert 0.77 < jittered.mean() < 0.83
-    assert 0.17 < values(views, "gray").mean() < 0.23
+    assert 0.17 < drawn.values(views, "gray").mean() < 0.23
     assert 0.46 < (sigma > 0).mean() < 0.54
-    assert 0.45 < values(views, "flip").mean() < 0.55
-    factors = values(views, "jitter_factors")[jittered]
+    assert 0.45 < drawn.values(views, "flip").mean() < 0.55
+    factors = drawn.values(views, "jitter_factors")[jittered]
     assert 0.6 <= factors.min() < 0.61
     assert 1.39 < factors.max() <= 1.4
-    assert len({tuple(order) for order in values(views, "jitter_order")[jittered]}) == 6
+    assert len({tuple(order) for order in drawn.values(views, "jitter_order")[jittered]}) == 6
     assert 0.1 <= sigma[sigma > 0].min() < 0.12
     assert 1.97 < sigma.max() <= 2
-    volumes = values(views[::2], "volume")
+    volumes = drawn.values(views[::2], "volume")
     assert 0.9 <= volumes.min() < 0.905
     assert 1.095 < volumes.max() <= 1.1
 
@@ -146,7 +124,7 @@ def test_boxes_have_14_percent_of_the_area_or_more_and_lie_within() -> None:
     assert y.min() == x.min() == 0
     assert (y + high).max() == INFO.height
     assert (x + wide).max() == INFO.width
-    sizes = values(many(500), "source_size")
+    sizes = drawn.values(many(500), "source_size")
     np.testing.assert_array_equal(sizes, boxes[:, 2:])
 
 
@@ -184,14 +162,14 @@ def test_every_place_is_drawn_but_the_last_one_of_the_released_code(random_crop:
         short_side=(20, 20),
         random_crop=random_crop,
     )
-    y, x = values(views, "crop_offset").T
+    y, x = drawn.values(views, "crop_offset").T
     last = int(random_crop == "inclusive")
     assert set(y.tolist()) == set(range(4 + last))
     assert set(x.tolist()) == set(range(8 + last))
 
 
 def test_the_shorter_side_is_drawn_without_random_resize_crop() -> None:
-    sizes = values(many(400, random_resize_crop=False), "scaled_size")
+    sizes = drawn.values(many(400, random_resize_crop=False), "scaled_size")
     assert set(sizes[:, 0].tolist()) == set(range(128, 161))
     assert {scaled_size(INFO.height, INFO.width, y) for y, _ in sizes.tolist()} == {
         (y, x) for y, x in sizes.tolist()
@@ -216,7 +194,7 @@ def test_sound_begins_with_the_clip_and_moves_alone() -> None:
         assert (view.sound.num_samples, view.sound.rate_hz) == (48000, 24000)
         moved = draw(seed, info, num_sec=2, num_frames=60, temporal_jitter=True)[0]
         moves.append(moved.sound.start_s - view.sound.start_s)
-        assert_same(replace(moved, sound=None), replace(view, sound=None))
+        drawn.assert_equal_views(replace(moved, sound=None), replace(view, sound=None))
     assert -0.5 <= min(moves) < -0.3
     assert 0.3 < max(moves) <= 0.5
 
@@ -252,71 +230,3 @@ def test_incomplete_facts_give_frames_that_exist() -> None:
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ClipSampler(**options)
-
-
-def views_of(info: VideoInfo = INFO, **options: Any) -> list[View]:
-    options = {"crop_size": 112, "num_frames": 30, **options}
-    return clip_sampling.test_views(info, **options)
-
-
-@pytest.mark.parametrize(("height", "width"), [(240, 320), (320, 240), (200, 200)])
-def test_test_views_are_tenths_of_the_free_time_and_three_crops(height: int, width: int) -> None:
-    info = replace(INFO, height=height, width=width)
-    views = views_of(info)
-    assert len(views) == 30
-    scaled = scaled_size(height, width, 112)
-    for number, view in enumerate(views):
-        clip, crop = divmod(number, 3)
-        start = clip_start(clip, 10, length=30, num_source_frames=300)
-        assert start == 27 * clip
-        np.testing.assert_array_equal(view.frames, np.arange(start, start + 30))
-        assert tuple(view.params["crop_offset"]) == uniform_crop(*scaled, 112, crop)
-        assert tuple(view.params["scaled_size"]) == scaled
-        assert not view.params["flip"]
-        assert not view.params["gray"]
-        assert view.params["blur_sigma"] == 0
-        assert (view.params["jitter_factors"] == 1).all()
-    edges = [(view.box[0], view.box[1]) for view in views[:3]]
-    assert edges[0] == (0, 0)
-    last = views[2].box
-    assert (last[0] + last[2], last[1] + last[3]) == (height, width)
-
-
-def test_one_crop_is_the_middle_one() -> None:
-    for one, three in zip(views_of(temporal=4, spatial=1), views_of(temporal=4)[1::3], strict=True):
-        assert_same(one, three)
-
-
-def test_released_test_views_are_drawn() -> None:
-    rngs = [generator(seed, "test") for seed in range(20)]
-    views = [view for rng in rngs for view in views_of(mode="released", rng=rng)]
-    sizes = values(views, "scaled_size")
-    assert set(sizes[:, 0].tolist()) == set(range(128, 161))
-    for number, view in enumerate(views):
-        size = view.params["scaled_size"].tolist()
-        assert tuple(view.params["crop_offset"]) == uniform_crop(*size, 112, number % 3)
-    assert 0.75 < (values(views, "jitter_factors") != 1).any(axis=1).mean() < 0.85
-    assert not values(views, "flip").any()
-    plain = views_of(mode="released", rng=generator(0, "test"), color_jitter=False)
-    assert (values(plain, "jitter_factors") == 1).all()
-    np.testing.assert_array_equal(values(plain, "scaled_size"), sizes[:30])
-    for drawn, fixed in zip(views, views_of() * 20, strict=True):
-        np.testing.assert_array_equal(drawn.frames, fixed.frames)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"mode": "random"}, "mode 'random': expected one of deterministic, released"),
-        ({"mode": "released"}, "released test views are drawn: expected a generator"),
-        (
-            {"mode": "released", "rng": generator(0, "test"), "crop_size": 300},
-            "crop_size 300: expected at most 256 for released views",
-        ),
-        ({"spatial": 2}, "2 crops of a clip: expected one of 1, 3"),
-        ({"temporal": 0}, "0 clips of a video: expected 1 or more"),
-    ],
-)
-def test_wrong_test_views(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        views_of(**options)

@@ -112,6 +112,33 @@ def test_a_video_that_cannot_be_opened(data: Path, tmp_path: Path) -> None:
     assert "1 left out" in str(fold)
 
 
+def test_without_training_only_the_test_videos_are_needed(data: Path, tmp_path: Path) -> None:
+    """Classes keep their numbers, also where one of them has no test video."""
+    table, root = tmp_path / "lists.csv", tmp_path / "videos"
+    split = read_splits(data / "splits", dataset="hmdb51")["1"]
+    test = [video for video in split.test if not video.startswith(f"{CLASSES[1]}/")]
+    rows = [f"{video},train" for video in split.train] + [f"{video},test" for video in test]
+    table.write_text("\n".join(["video,split1", *rows]) + "\n")
+    (whole,) = find_folds(data / "videos", "hmdb51", (1,), lists=table)
+    (wanted,) = find_folds(data / "videos", "hmdb51", (1,), lists=table, training=False)
+    for video in test:
+        (root / video).parent.mkdir(parents=True, exist_ok=True)
+        (root / video).symlink_to(data / "videos" / video)
+    (fold,) = find_folds(root, "hmdb51", (1,), lists=table, training=False)
+    assert CLASSES[1] in fold.classes
+    assert fold.classes == wanted.classes == whole.classes
+    assert ids(fold, fold.test) == ids(whole, whole.test)
+    np.testing.assert_array_equal(fold.labels(fold.test), whole.labels(whole.test))
+    assert len(fold.train) == len(fold.excluded) == 0
+    assert fold.data_hash == wanted.data_hash != whole.data_hash
+    assert str(fold) == f"hmdb51 fold 1: {len(test)} test videos, 8 classes"
+    with pytest.raises(DataError, match="training videos: 16 of the 16 that are listed are not"):
+        find_folds(root, "hmdb51", (1,), lists=table)
+    (root / test[0]).unlink()
+    with pytest.raises(DataError, match=f"test videos: 1 of the {len(test)} that are listed"):
+        find_folds(root, "hmdb51", (1,), lists=table, training=False)
+
+
 def test_names_that_repeat_are_all_taken() -> None:
     files = ["/a/c0/x.avi", "/a/c1/x.avi", "/b/c0/x.avi", "/a/c0/y.avi"]
     assert select(files, ["c0/x.avi"]).tolist() == [0, 2]

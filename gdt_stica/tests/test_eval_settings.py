@@ -59,23 +59,22 @@ def test_exact_drops_come_an_epoch_earlier() -> None:
     ("frames", "tokens"), [("16", 8), ("32", 8), ("60", 8), ("90", 12), ("120", 15)]
 )
 def test_tokens_follow_from_clips_of_more_than_32_frames(frames: str, tokens: int) -> None:
-    config = config_of("--model", "stica", "--clip-len", frames)
-    architecture = architecture_of(config, 51)
+    architecture = architecture_of(config_of("--clip-len", frames), 51, model="stica")
     assert (architecture.transformer_time_dim, architecture.num_layer) == (tokens, 2)
     assert (architecture.base, architecture.num_classes) == ("stica", 51)
 
 
 def test_only_stica_has_a_transformer() -> None:
     for model in ("av_gdt", "vid_text_gdt"):
-        assert not architecture_of(config_of("--model", model), 101).has_transformer
+        assert not architecture_of(config_of(), 101, model=model).has_transformer
 
 
 def test_what_flags_do_not_say_is_as_in_the_weights() -> None:
     known = Architecture(model="stica", width=0.5, num_layer=1)
-    found = architecture_of(config_of("--model", "stica"), 101, known)
+    found = architecture_of(config_of(), 101, model="stica", known=known)
     assert (found.width, found.num_layer) == (0.5, 1)
-    flags = config_of("--model", "stica", "--width", "0.25", "--num_layer", "0")
-    found = architecture_of(flags, 101, known)
+    flags = config_of("--width", "0.25", "--num_layer", "0")
+    found = architecture_of(flags, 101, model="stica", known=known)
     assert (found.width, found.num_layer) == (0.25, 0)
 
 

@@ -22,7 +22,7 @@ from ssvideo_core.views import ClipSpec, Pixels, Spread, View
 from ssvideo_torch.start import Process
 from torch import Tensor, nn
 
-from gdt_stica import clip_sampling
+from gdt_stica import eval_views
 
 _spec = importlib.util.spec_from_file_location("plain", Path(__file__).with_name("plain_eval.py"))
 plain = importlib.util.module_from_spec(_spec)
@@ -50,7 +50,7 @@ def loader(
     source: FakeVideos, mode: str = "deterministic", epoch: int = 0, at_once: int = 4
 ) -> LoadTestVideo:
     draw = partial(
-        clip_sampling.test_views,
+        eval_views.test_views,
         temporal=TEMPORAL,
         spatial=3,
         crop_size=CROP,

@@ -20,12 +20,11 @@ from gdt_stica.finetune import (
     load_fine_tuned,
     make_state,
     parameter_groups,
-    read_network,
     tuning_step,
 )
 from gdt_stica.model import AudioVisualGDT, FineTuned
 from gdt_stica.model_stica import STiCA
-from ssvideo_core.errors import ConfigError, DataError, WeightsError
+from ssvideo_core.errors import ConfigError, WeightsError
 from ssvideo_core.testing.processes import pool_of
 from ssvideo_torch.checkpoint import save
 from ssvideo_torch.start import Process
@@ -185,7 +184,7 @@ def test_a_trunk_of_gdt_becomes_the_base(tmp_path: Path, container: str) -> None
     path = saved(tmp_path / "gdt.pth", gdt, container)
     network = network_of(seed=1)
     head = network.classifier.weight.detach().clone()
-    unused = begin_with(network, read_network(str(path)))
+    unused = begin_with(network, read_checkpoint(str(path)))
     trunk = gdt.video_network.base.state_dict()
     for name, value in network.base.state_dict().items():
         assert torch.equal(value, trunk[name]), name
@@ -198,7 +197,7 @@ def test_the_pooling_of_stica_becomes_pooling_arch(tmp_path: Path) -> None:
     stica = STiCA(options)
     path = saved(tmp_path / "stica.pth.tar", stica, "module")
     network = network_of(seed=1, base="stica", qkv_mha=True, **STICA)
-    begin_with(network, read_network(str(path)))
+    begin_with(network, read_checkpoint(str(path)))
     pooling = stica.video_pooling.state_dict()
     assert pooling
     for name, value in network.pooling_arch.state_dict().items():
@@ -220,7 +219,7 @@ def test_weights_of_another_network_are_refused(
     network = network_of(**options)
     before = arrays(network)
     with pytest.raises(WeightsError, match=message) as error:
-        begin_with(network, read_network(str(path)))
+        begin_with(network, read_checkpoint(str(path)))
     assert "gdt.pth" in str(error.value)
     for name, value in arrays(network).items():
         np.testing.assert_array_equal(value, before[name])
@@ -232,7 +231,7 @@ def test_a_fine_tuned_network_comes_back_whole(tmp_path: Path, use_bn: bool) -> 
     path = tmp_path / "encoder.safetensors"
     export(path, arrays(network), Architecture(model="finetune", use_bn=use_bn, **NARROW))
     other = network_of(seed=1, use_bn=use_bn)
-    load_fine_tuned(other, read_network(str(tmp_path)))
+    load_fine_tuned(other, read_checkpoint(str(tmp_path)))
     for name, value in arrays(other).items():
         np.testing.assert_array_equal(value, arrays(network)[name])
 
@@ -244,7 +243,7 @@ def test_what_is_not_fine_tuned_on_these_classes_is_refused(tmp_path: Path) -> N
     ):
         path = saved(tmp_path / name, network, "model")
         with pytest.raises(WeightsError, match=f"{name} is no network that was fine-tuned"):
-            load_fine_tuned(network_of(), read_network(str(path)))
+            load_fine_tuned(network_of(), read_checkpoint(str(path)))
 
 
 @pytest.mark.parametrize("inside", ["", "checkpoints/ckpt-00000003"])
@@ -252,18 +251,8 @@ def test_a_checkpoint_of_a_run_is_read(tmp_path: Path, inside: str) -> None:
     network = network_of()
     save(tmp_path / "checkpoints", 3, {"network": network}, facts={})
     other = network_of(seed=1)
-    begin_with(other, read_network(str(tmp_path / inside)))
+    begin_with(other, read_checkpoint(str(tmp_path / inside)))
     assert torch.equal(other.base.stem[0].weight, network.base.stem[0].weight)
-
-
-def test_what_is_no_network_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no checkpoint"):
-        read_network(str(tmp_path))
-    with pytest.raises(WeightsError, match="published names: gdt_K400"):
-        read_network(str(tmp_path / "none.pth"))
-    save(tmp_path, 1, {"other": network_of()}, facts={})
-    with pytest.raises(WeightsError, match="a checkpoint without a network"):
-        read_network(str(tmp_path))
 
 
 def test_clips_of_a_step() -> None:
@@ -280,7 +269,7 @@ def test_weights_of_another_format_tell_the_same(tmp_path: Path) -> None:
     checkpoint = read_checkpoint(str(path))
     export(tmp_path / "gdt.safetensors", checkpoint.tensors, checkpoint.architecture)
     one, other = network_of(seed=1), network_of(seed=1)
-    begin_with(one, read_network(str(path)))
-    begin_with(other, read_network(str(tmp_path / "gdt.safetensors")))
+    begin_with(one, read_checkpoint(str(path)))
+    begin_with(other, read_checkpoint(str(tmp_path / "gdt.safetensors")))
     for name, value in arrays(one).items():
         np.testing.assert_array_equal(value, arrays(other)[name])

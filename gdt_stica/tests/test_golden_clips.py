@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from gdt_stica.clip_augmentations import augment_clips, blur_axis, gaussian
-from gdt_stica.clip_sampling import (
+from gdt_stica.clip_looks import (
     CROP_TRIES,
     RATIO_RANGE,
     ClipLook,

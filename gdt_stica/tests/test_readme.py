@@ -1,40 +1,25 @@
 from __future__ import annotations
 
-import importlib
 import re
 from pathlib import Path
 
-import pytest
 from gdt_stica.config import HYPOTHESES
 from gdt_stica.quirks import markdown_table
+from ssvideo_core.testing.readme import Readme
 
-FOLDER = Path(__file__).parents[1]
-TEXT = (FOLDER / "README.md").read_text()
-PAPER = TEXT.partition("## The paper in the code")[2].partition("\n## ")[0]
-NAMES = sorted(set(re.findall(r"`(gdt_stica\.[\w.]+)`", PAPER)))
-FILES = sorted(set(re.findall(r"`(tests/\w+\.py)`", TEXT)))
+README = Readme(Path(__file__).parents[1], "gdt_stica")
+
+
+def test_names_of_the_paper_and_files_exist() -> None:
+    assert len(README.names) > 5
+    assert len(README.test_files) > 3
+    assert README.missing() == []
 
 
 def test_the_table_of_quirks_is_the_codes() -> None:
-    assert markdown_table() in TEXT
+    assert markdown_table() in README.text
 
 
 def test_the_hypotheses_are_the_codes() -> None:
-    found = dict(re.findall(r"\| (\d) \| (\w+) ", TEXT))
+    found = dict(re.findall(r"\| (\d) \| (\w+) ", README.text))
     assert found == {str(number): name for number, name in enumerate(HYPOTHESES, 1)}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_names_of_the_paper_exist(name: str) -> None:
-    module, _, member = name.rpartition(".")
-    assert hasattr(importlib.import_module(module), member)
-
-
-@pytest.mark.parametrize("file", FILES)
-def test_files_exist(file: str) -> None:
-    assert (FOLDER / file).exists()
-
-
-def test_there_is_something_to_check() -> None:
-    assert len(NAMES) > 5
-    assert len(FILES) > 3

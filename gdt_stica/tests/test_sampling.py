@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import importlib.util
 import pickle
 from dataclasses import replace
-from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,20 +13,11 @@ from ssvideo_core.errors import ConfigError
 from ssvideo_core.randomness import generator
 from ssvideo_core.views import VideoInfo, View
 
-INFO = VideoInfo(
-    video_id="a.mp4",
-    num_frames=300,
-    header_frames=300,
-    rate=Fraction(25),
-    time_base=Fraction(1, 12800),
-    duration=300 * 512,
-    pts=np.arange(300) * 512,
-    height=240,
-    width=320,
-    sound_rate_hz=44100,
-    sound_start_s=0.0,
-    sound_duration_s=12.0,
-)
+_spec = importlib.util.spec_from_file_location("drawn", Path(__file__).with_name("drawn.py"))
+drawn = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(drawn)
+
+INFO = drawn.video_of(25)
 MASKS = (2, 1, 3, 6)
 
 
@@ -34,19 +26,12 @@ def draw(seed: int = 0, info: VideoInfo = INFO, **options: Any) -> list[View]:
     return GDTSampler(**options)(info, generator(seed, "views"))
 
 
-def assert_equal_pictures(a: View, b: View) -> None:
-    assert a.frames.tolist() == b.frames.tolist()
-    assert a.box == b.box
-    for name in a.params.keys() & b.params.keys():
-        np.testing.assert_array_equal(a.params[name], b.params[name])
-
-
 @pytest.mark.parametrize("copies", [(0,), (1,), (0, 1), (0, 2), (2, 3), (0, 1, 2, 3)])
 def test_a_copy_does_not_depend_on_which_others_are_needed(copies: tuple[int, ...]) -> None:
     every, some = draw(), draw(copies=copies)
     assert len(some) == len(copies)
     for copy, view in zip(copies, some, strict=True):
-        assert_equal_pictures(view, every[copy])
+        drawn.assert_equal_pictures(view, every[copy])
     sounding = {copy // 2: every[copy // 2 * 2] for copy in copies}
     for shift, whole in sounding.items():
         mine = [view for c, view in zip(copies, some, strict=True) if c // 2 == shift]
@@ -70,13 +55,13 @@ def test_the_same_seed_gives_the_same_after_pickling() -> None:
     for a, b in zip(
         sampler(INFO, generator(5, "views")), again(INFO, generator(5, "views")), strict=True
     ):
-        assert_equal_pictures(a, b)
+        drawn.assert_equal_pictures(a, b)
         assert a.sound == b.sound
 
 
 def test_params_can_be_stacked() -> None:
     views = [view for seed in range(5) for view in draw(seed, copies=(0, 2))]
-    stacked = {name: np.stack([v.params[name] for v in views]) for name in views[0].params}
+    stacked = {name: drawn.values(views, name) for name in views[0].params}
     assert {name: (a.shape[1:], a.dtype.str[1:]) for name, a in stacked.items()} == {
         "short_side": ((), "i8"),
         "crop_offset": ((2,), "i8"),
@@ -107,7 +92,7 @@ def test_every_place_is_drawn_but_the_last_one_of_the_released_code(random_crop:
 
 def test_ranges_of_what_is_drawn() -> None:
     views = [view for seed in range(400) for view in draw(seed)]
-    values = {name: np.stack([v.params[name] for v in views]) for name in views[1].params}
+    values = {name: drawn.values(views, name) for name in views[1].params}
     assert set(values["short_side"].tolist()) == set(range(128, 161))
     assert {tuple(order) for order in values["jitter_order"]} == {
         (0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)
@@ -116,7 +101,7 @@ def test_ranges_of_what_is_drawn() -> None:
     assert 1.39 < values["jitter_factors"].max() <= 1.4
     assert 0.45 < values["flip"].mean() < 0.55
     sounding = [view for view in views if view.sound]
-    volumes = np.stack([v.params["volume"] for v in sounding])
+    volumes = drawn.values(sounding, "volume")
     assert 0.9 <= volumes.min() < 0.905
     assert 1.095 < volumes.max() <= 1.1
     for name, size, width in (("frequency_masks", 40, 3), ("time_masks", 99, 6)):
@@ -149,7 +134,7 @@ def test_temporal_jitter_moves_the_sound_only() -> None:
         for still, moved in zip(
             draw(seed, copies=(0, 2)), draw(seed, copies=(0, 2), temporal_jitter=True), strict=True
         ):
-            assert_equal_pictures(still, moved)
+            drawn.assert_equal_pictures(still, moved)
             assert 0 <= moved.sound.start_s <= 11
             moves.append(moved.sound.start_s - still.sound.start_s)
     assert -0.5 <= min(moves) < -0.4
@@ -158,7 +143,7 @@ def test_temporal_jitter_moves_the_sound_only() -> None:
 
 def test_without_volume_jitter_nothing_else_changes() -> None:
     for loud, plain in zip(draw(), draw(volume_jitter=False), strict=True):
-        assert_equal_pictures(
+        drawn.assert_equal_pictures(
             replace(loud, params={**loud.params, "volume": plain.params.get("volume")}), plain
         )
     assert draw(volume_jitter=False)[0].params["volume"] == 1

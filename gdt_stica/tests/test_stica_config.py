@@ -88,7 +88,7 @@ def test_flags_without_effect_are_named() -> None:
         ({"base_lr": float("nan")}, "--base_lr nan: expected 0 or more"),
         ({"num_sec_aud": 0}, "--num_sec_aud 0: expected more than 0"),
         ({"aud_sample_rate": 96000}, "expected 1000 to 51200"),
-        ({"num_data_samples": 0}, "--num_data_samples 0: expected 1 or more"),
+        ({"num_data_samples": 0}, "--num_data_samples 0: expected more than 0"),
     ],
 )
 def test_what_cannot_be_is_refused(flags: dict, message: str) -> None:

@@ -3,9 +3,10 @@
 Read in this order. GDT: `objective` (the paper's equations), `sampling` and `augmentations` (what
 is drawn), `captions` and `caption_sampling` (the same with text), `pairing`, `networks`, `model`,
 `training` (one step), `run` (a whole run), `optim`. STiCA: `stica_objective`, `feature_crops`,
-`clip_sampling` and `clip_augmentations`, `model_stica`, `stica_training`, `stica_run`. What becomes
-of them: `encoders` and `checkpoints`, `finetune` and `eval_run`, `audio_svm`. `quirks` says where
-the released code differs. Importing the package does not import PyTorch.
+`clip_sampling` (with `clip_looks`) and `clip_augmentations`, `model_stica`, `stica_training`,
+`stica_run`. What becomes of them: `encoders` and `checkpoints`, `finetune` and `eval_run`,
+`audio_svm`. `quirks` says where the released code differs. Importing the package does not import
+PyTorch.
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ssvideo_core.commands import read_options
 from ssvideo_core.config import option
-from ssvideo_core.errors import ConfigError
+
+from gdt_stica.flags import check_numbers
 
 # Clips of a file: how many, and where the last one starts; the others are spread before it.
 CLIPS = {"esc50": (10, 3.0), "dcase2014": (60, 29.0)}
@@ -53,16 +53,11 @@ class AudioSVM:
     )
 
     def __post_init__(self) -> None:
-        for name in ("C", "clip_s", "batch_size"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"--{name} {getattr(self, name)}: expected more than 0")
-        if self.clips < 1:
-            raise ConfigError(f"--num-clips {self.clips}: expected 1 or more")
-        if not 0 <= self.last_start < math.inf:
-            raise ConfigError(f"--last-start-s {self.last_start}: expected 0 or more")
-        for name in ("seed", "workers"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"--{name} {getattr(self, name)}: expected 0 or more")
+        check_numbers(
+            self,
+            positive=("C", "clip_s", "batch_size", "num_clips"),
+            not_negative=("last_start_s", "seed", "workers"),
+        )
 
     @property
     def clips(self) -> int:

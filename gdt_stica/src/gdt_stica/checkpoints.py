@@ -3,14 +3,14 @@
 Published and original files are dictionaries saved by PyTorch: tensors under "model" or
 "state_dict", their names sometimes with "module.", beside an optimiser, a scheduler and the flags.
 Ours are safetensors under the same names, with architecture, ClipSpecs and fingerprints as
-metadata. `ssvideo_core.weights` reads both and runs no code from them.
+metadata. `ssvideo_core.weights` reads both and runs no code from them. A training run writes such a
+file before its first step, so that its checkpoints, which hold tensors only, are known too.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from ssvideo_core.checkpoint_files import load_checkpoint, locate_checkpoint
 from ssvideo_core.errors import ConfigError, WeightsError
 from ssvideo_core.features import clip_from_json, clip_to_json
 from ssvideo_core.files import replacing
@@ -35,75 +36,51 @@ from ssvideo_core.weights import (
     select_tensors,
     write_safetensors,
 )
+from ssvideo_core.weights.locate import ENCODER_FILE
 from ssvideo_torch.pixels import from_numpy
 
-from gdt_stica.architecture import AUDIO_BLOCKS, VIDEO_BLOCKS, Architecture, choices, from_options
+from gdt_stica.architecture import Architecture, from_options
+from gdt_stica.detection import Tensors, detect, name_starts, told_by_flags
 from gdt_stica.inputs import default_clip
 from gdt_stica.method import METHOD
 from gdt_stica.model import build
+from gdt_stica.sides import MODALITIES, WITH_SOUND, side
 
 logger = logging.getLogger(__name__)
-Tensors = Mapping[str, NDArray[Any]]
-MODALITIES: tuple[Modality, ...] = ("rgb", "sound")
-POOLING, FINE_POOLING = "video_pooling.", "pooling_arch."
-WORDS = "text_network.word_embd.weight"
-WITH_SOUND = ("av_gdt", "stica")
-
-
-@dataclass(frozen=True)
-class Side:
-    """The part of a state dict that one modality uses, by how its names start.
-
-    pooling: STiCA's; networks with an average have no such tensors.
-    """
-
-    trunk: str
-    head: tuple[str, ...]
-    pooling: tuple[str, ...] = ()
-
-    @property
-    def prefixes(self) -> tuple[str, ...]:
-        return (self.trunk, *self.pooling, *self.head)
-
-    def select(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
-        """The entries of trunk, pooling and head."""
-        return {k: v for k, v in tensors.items() if k.startswith(self.prefixes)}
-
-    def has_trunk(self, names: Mapping[str, Any]) -> bool:
-        return any(name.startswith(self.trunk) for name in names)
-
-    def has_head(self, names: Mapping[str, Any]) -> bool:
-        return any(name.startswith(self.head) for name in names)
-
-
-def side(architecture: Architecture, modality: str) -> Side:
-    """Raises ConfigError for a modality that networks of this model do not have."""
-    if modality not in MODALITIES:
-        raise ConfigError(f"modality '{modality}': expected {' or '.join(MODALITIES)}")
-    if modality == "sound":
-        if architecture.model not in WITH_SOUND:
-            raise ConfigError(
-                f"modality 'sound': networks of model '{architecture.model}' have no sound side"
-            )
-        return Side("audio_network.base.", ("mlp_a.",))
-    if architecture.model == "finetune":
-        return Side("base.", ("classifier.", "final_bn.", "linear_layer."), (FINE_POOLING,))
-    return Side("video_network.base.", ("mlp_v.",), (POOLING,))
+CHECKPOINTS = "checkpoints"  # the folder of a run that holds them
+# What a run's network was before its first step: of pre-training, of fine-tuning.
+UNTRAINED_FILE, START_FILE = "encoder-untrained.safetensors", "encoder-start.safetensors"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """Tensors under their published names, and what is known of them.
 
-    clips: ClipSpec by modality, where the file states it. published: the record of weights that
-    were asked for by name.
+    clips: ClipSpec by modality, where our metadata state it. stated: options of the architecture in
+    our metadata; none for an original's file. published: the record of weights that were asked for
+    by name.
     """
 
     path: Path
     tensors: Tensors
     architecture: Architecture
     clips: Mapping[str, ClipSpec] = field(default_factory=dict)
+    stated: Mapping[str, Any] = field(default_factory=dict)
     published: PublishedWeights | None = None
+
+    @property
+    def trained_as(self) -> str | None:
+        """The model of the pre-training, also of a fine-tuned network.
+
+        None where nothing tells: the names of STiCA without a transformer are those of "av_gdt".
+        """
+        told = {
+            **(self.published.architecture if self.published else {}),
+            **self.stated,
+            **detect(self.tensors, self.path),
+        }
+        found = told.get("base" if told.get("model") == "finetune" else "model")
+        return None if found is None else str(found)
 
     def modalities(self) -> list[Modality]:
         """Those whose trunk is in the file."""
@@ -121,7 +98,7 @@ class Checkpoint:
         if not part.has_trunk(self.tensors):
             raise WeightsError(
                 f"{self.path}: no tensor is called '{part.trunk}…', so there is no network for "
-                f"modality '{modality}'; the names start with {_starts(self.tensors)}"
+                f"modality '{modality}'; the names start with {name_starts(self.tensors)}"
             )
         found = part.select(self.tensors)
         expected = part.select(expected_shapes(self.architecture))
@@ -147,28 +124,108 @@ def _as_loaded(array: NDArray[Any]) -> NDArray[Any]:
 def read_checkpoint(
     weights: str, options: Mapping[str, Any] | None = None, *, download: bool = False
 ) -> Checkpoint:
-    """Read a published name, a file of either format, or a folder with `encoder.safetensors`.
+    """Read weights, whatever they are given as.
 
+    weights: a published name, a file of an original's or of our format, a folder with
+        `encoder.safetensors`, a checkpoint `ckpt-STEP/`, or a run's folder, of which the newest
+        complete checkpoint is read while it has no `encoder.safetensors`.
     options: of the architecture. They win over the shapes of the tensors, these over the file's
-    metadata or the flags stored in it, these over the published record, that over the defaults.
-    A warning is logged where heads and tokens of STiCA's transformer have to be the defaults.
-    Raises WeightsError for an absent, forbidden or unknown file, ConfigError for a wrong option.
+        metadata or the flags stored in it, these over the published record, that over the defaults.
+        The metadata of a checkpoint are those of the file that its run began with.
+
+    A warning is logged where heads and tokens of STiCA's transformer have to be the defaults, and
+    for a checkpoint without its run. Raises WeightsError for an absent, forbidden or unknown file,
+    DataError for a folder without a whole checkpoint, ConfigError for a wrong option.
     """
-    path, published = locate(weights, METHOD.weights, method=METHOD.name, download=download)
-    tensors, flags, metadata = _read(path)
-    stored = {name: json_entry(path, metadata, name) for name in ("architecture", "clip")}
+    found = _open(weights, download)
+    stated = {
+        name: json_entry(found.described, found.metadata, name) for name in ("architecture", "clip")
+    }
     known = {
-        **(published.architecture if published else {}),
-        **_telling(flags),
-        **stored["architecture"],
-        **detect(tensors, path),
+        **(found.published.architecture if found.published else {}),
+        **told_by_flags(found.flags),
+        **stated["architecture"],
+        **detect(found.tensors, found.path),
         **(options or {}),
     }
     try:
-        clips = {modality: clip_from_json(record) for modality, record in stored["clip"].items()}
+        clips = {modality: clip_from_json(record) for modality, record in stated["clip"].items()}
     except (KeyError, TypeError) as error:
-        raise WeightsError(f"{path}: its metadata 'clip' is no ClipSpec ({error!r})") from None
+        raise WeightsError(
+            f"{found.described}: its metadata 'clip' is no ClipSpec ({error!r})"
+        ) from None
     architecture = from_options(known)
+    _warn_of_defaults(found.path, architecture, known)
+    return Checkpoint(
+        found.path, found.tensors, architecture, clips, stated["architecture"], found.published
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Tensors without "module.", the flags of the program that saved them, metadata.
+
+    described: the file that the metadata are of.
+    """
+
+    path: Path
+    tensors: Tensors
+    flags: Mapping[str, Any]
+    metadata: Mapping[str, str]
+    described: Path
+    published: PublishedWeights | None = None
+
+
+def _open(weights: str, download: bool) -> _Found:
+    folder = Path(weights).expanduser()
+    is_name = weights in {record.name for record in METHOD.weights}
+    if not is_name and folder.is_dir() and not (folder / ENCODER_FILE).is_file():
+        return _read_saved(locate_checkpoint(folder))
+    path, published = locate(weights, METHOD.weights, method=METHOD.name, download=download)
+    return _read_file(path, published)
+
+
+def _read_file(path: Path, published: PublishedWeights | None) -> _Found:
+    if path.suffix == ".safetensors":
+        tensors, metadata = read_safetensors(path)
+        return _Found(path, tensors, {}, metadata, path, published)
+    tree = read_weights(path)
+    try:
+        tensors = select_tensors(tree)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    args = tree.get("args")
+    flags = args.state if isinstance(args, Record) else args
+    return _Found(path, tensors, flags if isinstance(flags, Mapping) else {}, {}, path, published)
+
+
+def _read_saved(folder: Path) -> _Found:
+    """A checkpoint of a run, RUN/checkpoints/ckpt-STEP, described by what the run began with."""
+    state = load_checkpoint(folder).state
+    network = state.get("network") if isinstance(state, Mapping) else None
+    if not isinstance(network, Mapping):
+        raise WeightsError(f"{folder}: a checkpoint without a network")
+    described = _description(folder.resolve())
+    if described is None:
+        logger.warning(
+            "%s is not in the folder of its run, so clips and what its tensors do not tell are "
+            "taken as published; give others as options of the architecture, --frames and --size",
+            folder,
+        )
+        return _Found(folder, dict(network), {}, {}, folder)
+    return _Found(folder, dict(network), {}, read_safetensors(described)[1], described)
+
+
+def _description(checkpoint: Path) -> Path | None:
+    """The file of its run that says what its network is."""
+    if checkpoint.parent.name != CHECKPOINTS:
+        return None
+    run = checkpoint.parent.parent
+    names = (UNTRAINED_FILE, START_FILE, ENCODER_FILE)
+    return next((run / name for name in names if (run / name).is_file()), None)
+
+
+def _warn_of_defaults(path: Path, architecture: Architecture, known: Mapping[str, Any]) -> None:
     untold = [name for name in ("num_head", "transformer_time_dim") if name not in known]
     if architecture.has_transformer and untold:
         taken = ", ".join(f"{name}={getattr(architecture, name)}" for name in untold)
@@ -177,112 +234,6 @@ def read_checkpoint(
             "for 60, 12 for 90, 15 for 120); give others as options of the architecture",
             path, " and ".join(untold), taken,
         )  # fmt: skip
-    return Checkpoint(path, tensors, architecture, clips, published)
-
-
-def _read(path: Path) -> tuple[Tensors, Mapping[str, Any], Mapping[str, str]]:
-    """Tensors without "module.", the flags of the program that saved them, metadata."""
-    if path.suffix == ".safetensors":
-        tensors, metadata = read_safetensors(path)
-        return tensors, {}, metadata
-    tree = read_weights(path)
-    try:
-        tensors = select_tensors(tree)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None
-    args = tree.get("args")
-    flags = args.state if isinstance(args, Record) else args
-    return tensors, flags if isinstance(flags, Mapping) else {}, {}
-
-
-def _telling(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Of an original's flags those that its tensors do not tell."""
-    switches = ("norm_feat", "z_normalize", "use_l2_norm", "use_dropout")
-    found: dict[str, Any] = {n: flags[n] for n in switches if isinstance(flags.get(n), bool)}
-    numbers = ("num_head", "transformer_time_dim")
-    found |= {n: flags[n] for n in numbers if type(flags.get(n)) is int}
-    if isinstance(flags.get("aud_spec_type"), int):
-        found["aud_spec_type"] = 1 if flags["aud_spec_type"] == 1 else 2
-    return found
-
-
-def detect(tensors: Tensors, path: Path) -> dict[str, Any]:
-    """The options that names and shapes tell.
-
-    Raises WeightsError when they are of no network here, listing the choices.
-    """
-    video = next(
-        (p for p in ("video_network.base.", "base.") if f"{p}stem.0.weight" in tensors), ""
-    )
-    audio = "audio_network.base." if "audio_network.base.conv1.weight" in tensors else ""
-    if not video and not audio:
-        raise WeightsError(
-            f"{path}: no tensor is called video_network.base.*, audio_network.base.* or base.*; "
-            f"the names start with {_starts(tensors)}. Architectures that can be read: {choices()}"
-        )
-    found = _model(tensors, video) | _pooling(tensors)
-    if video:
-        found["vid_base_arch"] = _trunk(tensors, video, VIDEO_BLOCKS, path)
-        found["width"] = _channels(tensors, f"{video}stem.3.weight", path) / 64
-    if audio:
-        found["aud_base_arch"] = _trunk(tensors, audio, AUDIO_BLOCKS, path)
-        found.setdefault("width", _channels(tensors, f"{audio}conv1.weight", path) / 64)
-    if WORDS in tensors:
-        found["embedding_rows"] = _channels(tensors, WORDS, path)
-    if "mlp_v.weight" in tensors or "mlp_a.weight" in tensors:
-        found["use_mlp"] = False
-    for name, use_bn in (("linear_layer.weight", True), ("classifier.weight", False)):
-        if name in tensors:
-            found |= {"num_classes": _channels(tensors, name, path), "use_bn": use_bn}
-    return found
-
-
-def _model(tensors: Tensors, video: str) -> dict[str, Any]:
-    """Nothing where names do not tell: STiCA without a transformer has those of "av_gdt"."""
-    starts = {name.split(".")[0] for name in tensors}
-    if video == "base.":
-        stica = {"base": "stica"} if "pooling_arch" in starts else {}
-        return {"model": "finetune", **stica}
-    if "video_pooling" in starts:
-        return {"model": "stica"}
-    return {"model": "vid_text_gdt"} if starts & {"text_network", "mlp_t"} else {}
-
-
-def _pooling(tensors: Tensors) -> dict[str, Any]:
-    """Of STiCA's transformer what its names tell; not the heads, nor the number of tokens."""
-    names = [name for name in tensors if name.startswith((POOLING, FINE_POOLING))]
-    layers = {m[1] for name in names if (m := re.search(r"\.transformer\.(\d+)\.", name))}
-    return {
-        "num_layer": len(layers),
-        "positional_emb": any(".pos_embs." in name for name in names),
-        "qkv_mha": any(".mha.v_lin." in name for name in names),
-    }
-
-
-def _trunk(tensors: Tensors, prefix: str, known: Mapping[str, tuple[int, ...]], path: Path) -> str:
-    """The trunk whose numbers of blocks per layer are those in the names."""
-    blocks = [
-        len({m[1] for name in tensors if (m := re.match(rf"{prefix}layer{k}\.(\d+)\.", name))})
-        for k in (1, 2, 3, 4)
-    ]
-    for name, counts in known.items():
-        if tuple(blocks) == counts:
-            return name
-    listed = "; ".join(f"{name}: {list(counts)}" for name, counts in known.items())
-    raise WeightsError(f"{path}: {prefix}layer1 to 4 have {blocks} blocks; expected {listed}")
-
-
-def _channels(tensors: Tensors, name: str, path: Path) -> int:
-    if name not in tensors or tensors[name].ndim < 2:
-        shape = tensors[name].shape if name in tensors else "absent"
-        raise WeightsError(f"{path}: '{name}' is {shape}, expected the weights of a layer")
-    return int(tensors[name].shape[0])
-
-
-def _starts(tensors: Tensors) -> str:
-    """The first parts of the names, for messages."""
-    starts = list(dict.fromkeys(".".join(name.split(".")[:2]) for name in tensors))
-    return ", ".join(starts[:8]) + (", …" if len(starts) > 8 else "")
 
 
 def export(

@@ -1,7 +1,7 @@
 """The augmentation of STiCA and of fine-tuning for a whole batch on its device.
 
 In order: crop and scaling, flip, standardisation, colour jitter, grayscale, blur, with the draws of
-`clip_sampling`. Deterministic, without a loop over clips and without a transfer back from a device.
+`clip_looks`. Deterministic, without a loop over clips and without a transfer back from a device.
 
 Axes: B batch, T frames, S pixels per side of the crop, C = 3 channels (RGB).
 """
@@ -33,7 +33,7 @@ def augment_clips(
     """uint8 (B, T, H, W, 3) to float32 (B, 3, T, S, S), about (x / 255 - 0.45) / 0.225.
 
     view: frames are the boxes that were read, filled up at the bottom and right to one size; sizes
-        say what of them is picture; params are `clip_sampling.clip_params`. All on one device.
+        say what of them is picture; params are `clip_looks.clip_params`. All on one device.
         Others in params, and the sound, are ignored.
     crop_size: S.
     colours: "released": colours are changed after standardisation, so darker is closer to the mean

@@ -6,7 +6,6 @@ those that were given.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from ssvideo_core.config import option
 from ssvideo_core.errors import ConfigError
 
-from gdt_stica.flags import flag, ignored
+from gdt_stica.flags import check_numbers, flag, ignored
 
 HYPOTHESES = (
     "cross_modal_baseline",
@@ -29,7 +28,7 @@ HYPOTHESES = (
 )
 # Numbers of frequency masks and of time masks, then the widths they stay below.
 SPEC_AUGMENT = {"mild": (1, 1, 2, 5), "medium": (1, 1, 3, 6), "heavy": (2, 2, 3, 6), "na": None}
-HIGHEST_RATE_HZ = 51_200  # a frame of 20 ms has to fit into a spectrum of 1024 samples
+RATES_HZ = (1000, 51_200)  # a frame of 20 ms has to fit into a spectrum of 1024 samples
 
 
 def read_hypothesis(text: str) -> int:
@@ -256,24 +255,16 @@ class MainGDT:
             raise ConfigError("--decode_audio False: av_gdt compares video with its sound")
 
     def _check_numbers(self) -> None:
-        positive = ("batch_size", "epochs", "clip_len", "target_fps", "sample_rate", "print_freq")
+        counts = ("batch_size", "epochs", "clip_len", "target_fps", "sample_rate", "print_freq")
         more = ("train_crop_size", "num_sec", "nce_t", "width", "num_candidates")
-        for name in (*positive, *more):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"--{name} {getattr(self, name)}: expected more than 0")
-        counts = ("workers", "lr_warmup_epochs", "checkpoint_steps", "seed")
-        for name in (*counts, "lr", "weight_decay", "lr_gamma"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"--{name} {getattr(self, name)}: expected 0 or more")
-        for name in ("head_dropout", "momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"--{name} {getattr(self, name)}: expected 0 up to below 1")
-        if self.num_data_samples is not None and self.num_data_samples < 1:
-            raise ConfigError(f"--num_data_samples {self.num_data_samples}: expected 1 or more")
-        if not 1000 <= self.aud_sample_rate <= HIGHEST_RATE_HZ:
-            raise ConfigError(
-                f"--aud_sample_rate {self.aud_sample_rate}: expected 1000 to {HIGHEST_RATE_HZ}"
-            )
+        others = ("workers", "lr_warmup_epochs", "checkpoint_steps", "seed")
+        check_numbers(
+            self,
+            positive=(*counts, *more, "num_data_samples"),
+            not_negative=(*others, "lr", "weight_decay", "lr_gamma"),
+            below_one=("head_dropout", "momentum"),
+            between={"aud_sample_rate": RATES_HZ},
+        )
 
     def _fits(self) -> bool:
         sizes = self.short_side

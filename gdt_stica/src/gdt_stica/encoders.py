@@ -18,11 +18,12 @@ from ssvideo_torch.pixels import from_numpy
 from torch import Tensor
 
 from gdt_stica.architecture import Architecture, check_num_frames, from_options
-from gdt_stica.checkpoints import Side, read_checkpoint, side
+from gdt_stica.checkpoints import read_checkpoint
 from gdt_stica.inputs import default_clip, sound_input, video_input
 from gdt_stica.model import AudioVisualGDT, FineTuned, Model, build
 from gdt_stica.model_stica import STiCA
 from gdt_stica.networks.trunk import Trunk
+from gdt_stica.sides import Side, side
 
 RANDOM = "random"
 Output = Callable[[Tensor], Tensor]
@@ -107,8 +108,8 @@ def load_encoder(
 ) -> GDTEncoder:
     """A frozen network of one modality.
 
-    weights: a published name, a file (an original's or our safetensors), a folder that holds
-        `encoder.safetensors`, or "random", which `seed` determines.
+    weights: "random", which `seed` determines, or what `checkpoints.read_checkpoint` takes: a
+        published name, a file (an original's or our safetensors), a checkpoint, a run's folder.
     modality: "rgb" or "sound".
     architecture: options (`architecture.Architecture`) for what a file does not tell; they win
         over what it does tell.
@@ -118,8 +119,8 @@ def load_encoder(
     clip: replaces the input that the file or the pre-training states.
     download: fetch published weights that are absent.
 
-    Raises WeightsError for an absent, forbidden or unfitting file, ConfigError for options that
-    do not exist or do not go together.
+    Raises WeightsError for an absent, forbidden or unfitting file, DataError for a folder without
+    a whole checkpoint, ConfigError for options that do not exist or do not go together.
     """
     published: PublishedWeights | None = None
     clips: Mapping[str, ClipSpec] = {}

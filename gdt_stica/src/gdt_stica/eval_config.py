@@ -6,7 +6,6 @@ those that were given.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from ssvideo_core.errors import ConfigError
 
 from gdt_stica.architecture import map_frames
 from gdt_stica.config import read_milestones
-from gdt_stica.flags import flag, ignored
+from gdt_stica.flags import check_numbers, flag, ignored
 
 DATASETS = ("hmdb51", "ucf101")
 MODELS = ("av_gdt", "vid_text_gdt", "stica")
@@ -75,9 +74,7 @@ class EvalVideo:
     output_dir: Path | None = flag(
         "output-dir", None, "the run's folder (default: runs/eval_video-DIGEST)", operational=True
     )
-    num_data_samples: int | None = flag(
-        "num-data-samples", None, "keep the first n training videos"
-    )
+    num_data_samples: int | None = flag("num-data-samples", None, "the first n training videos")
     workers: int = flag("workers", 16, "processes that decode", operational=True)
 
     weights_path: str = flag(
@@ -86,7 +83,12 @@ class EvalVideo:
         "what to begin with: published name, file or folder of a run; without, random weights",
     )
     ckpt_epoch: str = flag("ckpt-epoch", "0", "their epoch; recorded with the results, no more")
-    model: str = flag("model", "av_gdt", "what it was trained as", choices=MODELS)
+    model: str | None = flag(
+        "model",
+        None,
+        "what the weights are of (default: what they tell, else av_gdt)",
+        choices=MODELS,
+    )
     vid_base_arch: str = flag(
         "vid-base-arch", "r2plus1d_18", "video trunk", choices=("r2plus1d_18", "r2plus1d_34")
     )
@@ -136,9 +138,7 @@ class EvalVideo:
     wd_tsf: float = flag("wd_tsf", 0.005, "on the transformer")
     momentum: float = flag("momentum", 0.9, "of SGD")
     optim_name: str = flag("optim-name", "sgd", "how to learn", choices=("sgd",))
-    use_scheduler: bool = flag(
-        "use-scheduler", True, "rise to 8 times the rates, then drop at the milestones"
-    )
+    use_scheduler: bool = flag("use-scheduler", True, "8 times the rates, then drops at milestones")
     lr_warmup_epochs: int = flag("lr-warmup-epochs", 2, "epochs until 8 times the rates")
     lr_milestones: Sequence[int] = option(
         (6, 10),
@@ -261,27 +261,23 @@ class EvalVideo:
             raise ConfigError("--test-only: which network? Give --resume or --weights-path")
 
     def _check_numbers(self) -> None:
-        positive = ("batch_size", "epochs", "clip_len", "target_fps", "steps_bet_clips")
-        counts = ("train_crop_size", "train_clips_per_video", "val_clips_per_video", "print_freq")
-        sizes = ("num_head", "transformer_time_dim", "num_data_samples", "width")
-        for name in (*positive, *counts, *sizes):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ConfigError(f"{self.spelled(name)} {value}: expected more than 0")
+        counts = ("batch_size", "epochs", "clip_len", "target_fps", "steps_bet_clips", "print_freq")
+        clips = ("train_crop_size", "train_clips_per_video", "val_clips_per_video")
         rates = ("head_lr", "base_lr", "tsf_lr", "weight_decay", "wd_base", "wd_tsf", "lr_gamma")
         others = ("workers", "num_layer", "lr_warmup_epochs", "checkpoint_steps", "seed")
-        for name in (*rates, *others, "test_from"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise ConfigError(f"{self.spelled(name)} {value}: expected 0 or more")
-        for name in ("dp", "momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                value = getattr(self, name)
-                raise ConfigError(f"{self.spelled(name)} {value}: expected 0 up to below 1")
-
-    def spelled(self, name: str) -> str:
-        """The flag of a field."""
-        return str(type(self).__dataclass_fields__[name].metadata["flags"][0])
+        check_numbers(
+            self,
+            positive=(
+                *counts,
+                *clips,
+                "num_head",
+                "transformer_time_dim",
+                "num_data_samples",
+                "width",
+            ),
+            not_negative=(*rates, *others, "test_from"),
+            below_one=("dp", "momentum"),
+        )
 
     @property
     def annotation_path(self) -> Path | None:

@@ -18,7 +18,7 @@ from ssvideo_core.source import FoundVideos, open_source
 from ssvideo_core.video_index import VideoIndex, default_index_path
 from ssvideo_core.views import VideoInfo
 
-from gdt_stica.data import Problem, usable_videos
+from gdt_stica.data import Problem, TrainingVideos, usable_videos
 
 LISTED = 3
 
@@ -28,8 +28,9 @@ class Fold:
     """One split of a data set on disk.
 
     name: "1", "2", "3". train, test: [N] int64 numbers of videos in `source`, in its order; of the
-    training videos those that can be opened. classes: sorted names of the class folders; the place
-    of a name is its number. excluded: training video to the reason why it is left out.
+    training videos those that can be opened, none where nothing is trained. classes: sorted names
+    of the class folders; the place of a name is its number. excluded: training video to the reason
+    why it is left out.
     """
 
     dataset: str
@@ -42,9 +43,10 @@ class Fold:
 
     def __str__(self) -> str:
         left_out = f", {len(self.excluded)} left out" if self.excluded else ""
+        trained = f"{len(self.train)} training videos{left_out}, " if len(self.train) else ""
         return (
-            f"{self.dataset} fold {self.name}: {len(self.train)} training videos{left_out}, "
-            f"{len(self.test)} test videos, {len(self.classes)} classes"
+            f"{self.dataset} fold {self.name}: {trained}{len(self.test)} test videos, "
+            f"{len(self.classes)} classes"
         )
 
     def labels(self, videos: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -73,6 +75,7 @@ def find_folds(
     numbers: Sequence[int],
     *,
     lists: Path | None = None,
+    training: bool = True,
     num_data_samples: int | None = None,
     workers: int = 0,
 ) -> list[Fold]:
@@ -81,7 +84,9 @@ def find_folds(
     root: ROOT/CLASS/video or ROOT/SPLIT/CLASS/video, with or without a slash at its end, or a CSV
     list with labels. The lists decide what is trained on and what is tested, also where the videos
     lie in folders train and test. lists: what `ssvideo_core.datasets.splits.read_splits` reads;
-    None: the official ones of `dataset`. num_data_samples: the first so many training videos.
+    None: the official ones of `dataset`. training: whether training videos are used; otherwise the
+    lists tell their classes, and they need not be there. num_data_samples: the first so many
+    training videos.
 
     Raises ConfigError without a root; DataError for videos without a class, listed videos that are
     not there or there twice, folds that the lists do not have, classes that occur only in the test,
@@ -93,6 +98,8 @@ def find_folds(
         raise DataError(f"{lists} does not exist; expected the lists of the splits of {dataset}")
     splits = find_splits(dataset, names=[str(number) for number in numbers], files=lists)
     source = open_source(root, index=VideoIndex(default_index_path()))
+    if not training:
+        return [_find_test(root, source, split, dataset, workers) for split in splits]
     return [_find_fold(root, source, split, dataset, num_data_samples, workers) for split in splits]
 
 
@@ -121,36 +128,74 @@ def _find_fold(
     num_data_samples: int | None,
     workers: int,
 ) -> Fold:
-    ids = [source.entry(index).video_id for index in range(len(source))]
-    where = f"{root}, {dataset} fold {split.name}"
-    chosen = {}
-    for part, listed in (("training", split.train), ("test", split.test)):
-        chosen[part] = select(ids, listed)
-        _check_part(f"{where}: {part} videos", [ids[i] for i in chosen[part]], listed)
-    _check_labels(where, source, chosen)
-    # Test videos that cannot be opened stay in the list, and will be counted as failed.
-    opened = {
-        part: usable_videos(
-            source,
-            videos.tolist(),
-            _accepted,
-            where=root,
-            expected="frames",
-            num_data_samples=None,
-            workers=workers,
+    train = _select_part(root, source, split, dataset, "training")
+    test = _select_part(root, source, split, dataset, "test")
+    trained, tested = (_classes(source, videos) for videos in (train, test))
+    if unseen := sorted(tested - trained):
+        raise DataError(
+            f"{root}, {dataset} fold {split.name}: {len(unseen)} classes occur only in the test, "
+            f"{_some(unseen)}; nothing can be learned of them"
         )
-        for part, videos in chosen.items()
-    }
-    train = opened["training"]
-    videos = np.concatenate([*chosen.values()])
+    opened = _open(root, source, train, workers)
+    _open(root, source, test, workers)
     return Fold(
         dataset=dataset,
         name=split.name,
         source=source,
-        train=train.indices[:num_data_samples],
-        test=chosen["test"],
-        classes=tuple(sorted({str(source.entry(int(i)).label) for i in videos})),
-        excluded=train.excluded,
+        train=opened.indices[:num_data_samples],
+        test=test,
+        classes=tuple(sorted(trained)),
+        excluded=opened.excluded,
+    )
+
+
+def _find_test(root: Path, source: FoundVideos, split: Split, dataset: str, workers: int) -> Fold:
+    """A fold of which nothing is trained. Classes without a test video are called as listed."""
+    test = _select_part(root, source, split, dataset, "test")
+    folders = {PurePosixPath(video).parent.name for video in split.test}
+    untested = {PurePosixPath(video).parent.name for video in split.train} - folders
+    _open(root, source, test, workers)
+    return Fold(
+        dataset=dataset,
+        name=split.name,
+        source=source,
+        train=np.array([], np.int64),
+        test=test,
+        classes=tuple(sorted(_classes(source, test) | untested)),
+        excluded={},
+    )
+
+
+def _select_part(
+    root: Path, source: FoundVideos, split: Split, dataset: str, part: str
+) -> NDArray[np.int64]:
+    """The videos of "training" or "test", each listed one once."""
+    listed = split.train if part == "training" else split.test
+    ids = [source.entry(index).video_id for index in range(len(source))]
+    found = select(ids, listed)
+    what = f"{root}, {dataset} fold {split.name}: {part} videos"
+    _check_part(what, [ids[i] for i in found], listed)
+    if any(source.entry(int(video)).label is None for video in found):
+        raise DataError(f"{what} without a class; expected folders CLASS/video")
+    return found
+
+
+def _classes(source: FoundVideos, videos: NDArray[np.int64]) -> set[str]:
+    return {str(source.entry(int(video)).label) for video in videos}
+
+
+def _open(
+    root: Path, source: FoundVideos, videos: NDArray[np.int64], workers: int
+) -> TrainingVideos:
+    """Those that can be opened. Test videos that cannot stay in the list, and count as failed."""
+    return usable_videos(
+        source,
+        videos.tolist(),
+        _accepted,
+        where=root,
+        expected="frames",
+        num_data_samples=None,
+        workers=workers,
     )
 
 
@@ -166,20 +211,6 @@ def _check_part(what: str, found: Sequence[str], listed: Sequence[str]) -> None:
             f"{what}: {len(absent)} of the {len(listed)} that are listed are not there, "
             f"{_some(absent)}; expected CLASS/video or SPLIT/CLASS/video below the folder. Compare "
             "it with `python -m gdt_stica check-data`, or give lists of what is there"
-        )
-
-
-def _check_labels(where: str, source: FoundVideos, chosen: Mapping[str, NDArray[np.int64]]) -> None:
-    labels = {
-        part: {source.entry(int(video)).label for video in videos}
-        for part, videos in chosen.items()
-    }
-    if None in labels["training"] | labels["test"]:
-        raise DataError(f"{where}: videos without a class; expected folders CLASS/video")
-    if unseen := sorted(map(str, labels["test"] - labels["training"])):
-        raise DataError(
-            f"{where}: {len(unseen)} classes occur only in the test, {_some(unseen)}; nothing can "
-            "be learned of them"
         )
 
 

@@ -1,5 +1,6 @@
 """One fold of `eval_video`: its network, its training, its tests.
 
+FOLD/encoder-start.safetensors                       before the first step
 FOLD/checkpoints/ckpt-STEP/, metrics.jsonl           as of every training run
 FOLD/scores/epoch-07/                                a feature folder for each test
 FOLD/tests.jsonl                                     accuracies by epoch
@@ -25,12 +26,13 @@ from ssvideo_core.features import COMPLETE, FeatureSet, clip_to_json, open_featu
 from ssvideo_core.files import write_text
 from ssvideo_core.interruption import Interruption
 from ssvideo_core.weights import fingerprint
+from ssvideo_core.weights.locate import ENCODER_FILE
 from ssvideo_torch.loader import TorchBatch
 from ssvideo_torch.start import Process
 from ssvideo_torch.training_run import RunSettings, run_training
 from torch import Tensor
 
-from gdt_stica.checkpoints import export
+from gdt_stica.checkpoints import START_FILE, export
 from gdt_stica.eval_config import EvalVideo
 from gdt_stica.eval_data import Fold, repeated
 from gdt_stica.eval_results import BACKBONES, EpochScores, Start, best_of, read_scores
@@ -137,7 +139,11 @@ class FoldRun:
             backbone=BACKBONES[self.config.vid_base_arch],
             clip=clip_to_json(clip_of(self.config)),
             views=(self.config.val_clips_per_video, self.config.num_spatial_crops),
-            options={**_options(self.config), **self.quirks},
+            options={
+                **_options(self.config),
+                "model": self.network.architecture.base,
+                **self.quirks,
+            },
             seed=self.config.seed,
             fidelity=self.config.fidelity,
         )
@@ -155,6 +161,7 @@ class FoldRun:
             sync_bn=config.sync_bn,
             precision=config.precision,
         )
+        process.together(self._export_start)
         trainer = FineTuning(config, self.quirks, state, process, Untested(), self.test)
         videos = repeated(self.fold.train, config.train_clips_per_video)
         code = run_training(
@@ -172,7 +179,7 @@ class FoldRun:
             interruption=self.interruption,
         )
         if code == EXIT_OK:
-            process.together(lambda: self._export("encoder.safetensors"))
+            process.together(lambda: self._export(ENCODER_FILE))
             trainer.test_if_due()
         return code
 
@@ -264,6 +271,10 @@ class FoldRun:
             "classes": list(self.fold.classes),
             "test_aug": self.quirks["test_aug"],
         }
+
+    def _export_start(self) -> None:
+        if not (self.folder / START_FILE).exists():
+            self._export(START_FILE)
 
     def _export(self, name: str) -> None:
         if self.process.is_main:

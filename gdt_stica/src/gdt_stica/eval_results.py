@@ -127,7 +127,7 @@ def results_of(test: EpochScores, fold: Fold, start: Start, *, best: bool) -> li
             details={
                 "epoch": None if start.options["test_only"] else test.epoch,
                 "fine_tuned": features.info.fingerprint,
-                "train": len(fold.train),
+                "train": None if start.options["test_only"] else len(fold.train),
                 "classes": len(fold.classes),
                 "test_groups": len(set(groups)),
             },

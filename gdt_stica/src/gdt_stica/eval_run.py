@@ -8,7 +8,6 @@ RUN/summary.json                                                 their means ove
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,8 +27,6 @@ from gdt_stica.eval_settings import Quirks, draw_test_views, eval_quirks, sample
 from gdt_stica.eval_weights import fold_folder, make_network, read_weights
 from gdt_stica.finetune import check_clips_of_step
 from gdt_stica.launch import first_then_others, record_run, start_processes
-
-logger = logging.getLogger(__name__)
 
 
 def run_eval(config: EvalVideo, command: Sequence[str]) -> int:
@@ -72,6 +69,7 @@ def _find_folds(config: EvalVideo) -> list[Fold]:
         config.dataset,
         config.fold,
         lists=config.annotation_path,
+        training=not config.test_only,
         num_data_samples=config.num_data_samples,
         workers=config.workers,
     )
@@ -105,7 +103,6 @@ def _prepare(
     network, _ = make_network(config, fold, read_weights(config, fold))
     place = fold_folder(folder, fold.dataset, fold.name)
     if process.is_main:
-        logger.info("%s", fold)
         place.mkdir(parents=True, exist_ok=True)
     return FoldRun(config, quirks, fold, place, network, process, interruption)
 

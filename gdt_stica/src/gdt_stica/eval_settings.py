@@ -13,13 +13,15 @@ from torch import Tensor
 
 from gdt_stica.architecture import Architecture
 from gdt_stica.clip_augmentations import augment_clips
-from gdt_stica.clip_sampling import ClipSampler, test_views
+from gdt_stica.clip_sampling import ClipSampler
 from gdt_stica.eval_config import EvalVideo
+from gdt_stica.eval_views import test_views
 from gdt_stica.finetune import KINDS, fine_tuning_rate
 from gdt_stica.quirks import EVAL, quirks_of, resolve
 from gdt_stica.sampling import short_side_range
 
-DEFAULT_LAYERS = 2  # of the transformer, where weights do not tell
+# Where neither flags nor weights tell; layers of STiCA's transformer.
+DEFAULT_MODEL, DEFAULT_LAYERS = "av_gdt", 2
 
 Quirks = Mapping[str, str]
 DrawTestViews = Callable[..., list[View]]
@@ -32,18 +34,26 @@ def eval_quirks(config: EvalVideo) -> dict[str, str]:
 
 
 def architecture_of(
-    config: EvalVideo, num_classes: int, known: Architecture | None = None
+    config: EvalVideo,
+    num_classes: int,
+    *,
+    model: str = DEFAULT_MODEL,
+    known: Architecture | None = None,
 ) -> Architecture:
-    """The network that is trained. known: of the weights, for what the flags do not say."""
+    """The network that is trained.
+
+    model: what it was before, of `eval_config.MODELS`. known: of the weights, for what the flags do
+    not say.
+    """
     width, num_layer = (1.0, DEFAULT_LAYERS) if known is None else (known.width, known.num_layer)
     if config.num_layer is not None:
         num_layer = config.num_layer
     return Architecture(
         model="finetune",
-        base=config.model,
+        base=model,
         vid_base_arch=config.vid_base_arch,
         width=width if config.width is None else config.width,
-        num_layer=num_layer if config.model == "stica" else 0,
+        num_layer=num_layer if model == "stica" else 0,
         num_head=config.num_head,
         positional_emb=config.positional_emb,
         qkv_mha=config.qkv_mha,

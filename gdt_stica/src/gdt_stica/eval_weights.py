@@ -8,11 +8,12 @@ import torch
 from ssvideo_core.errors import ConfigError
 
 from gdt_stica.architecture import Architecture
-from gdt_stica.checkpoints import Checkpoint
+from gdt_stica.checkpoints import Checkpoint, read_checkpoint
 from gdt_stica.eval_config import EvalVideo
 from gdt_stica.eval_data import Fold
-from gdt_stica.eval_settings import architecture_of
-from gdt_stica.finetune import begin_with, load_fine_tuned, read_network
+from gdt_stica.eval_settings import DEFAULT_MODEL, architecture_of
+from gdt_stica.finetune import begin_with, load_fine_tuned
+from gdt_stica.flags import spelled
 from gdt_stica.model import FineTuned
 
 RANDOM = "random"
@@ -54,7 +55,21 @@ def name_of(weights: str) -> str:
 def read_weights(config: EvalVideo, fold: Fold) -> Checkpoint | None:
     """What `weights_of` names; None for random weights."""
     weights = weights_of(config, fold)
-    return read_network(weights, download=config.download) if weights else None
+    return read_checkpoint(weights, download=config.download) if weights else None
+
+
+def model_of(config: EvalVideo, checkpoint: Checkpoint | None) -> str:
+    """What the network was before: --model, else what the weights tell.
+
+    Raises ConfigError, naming both, where they differ.
+    """
+    told = None if checkpoint is None else checkpoint.trained_as
+    if checkpoint is not None and config.model and told and config.model != told:
+        raise ConfigError(
+            f"--model {config.model}: {checkpoint.path} is of {told}; give --model {told} or "
+            "nothing (--num_layer 0 averages the video where stica has a transformer)"
+        )
+    return config.model or told or DEFAULT_MODEL
 
 
 def make_network(
@@ -66,7 +81,8 @@ def make_network(
     fit.
     """
     known = None if checkpoint is None else checkpoint.architecture
-    architecture = architecture_of(config, len(fold.classes), known)
+    model = model_of(config, checkpoint)
+    architecture = architecture_of(config, len(fold.classes), model=model, known=known)
     torch.manual_seed(config.seed)
     network = FineTuned(architecture, attention_dropout=config.dp)
     if checkpoint is None or known is None:
@@ -86,9 +102,9 @@ def _check_told(config: EvalVideo, wanted: Architecture, checkpoint: Checkpoint)
     names = ["use_l2_norm"] if config.test_only else []
     if known.has_transformer and wanted.has_transformer:
         names += ["num_head"] + (["transformer_time_dim"] if config.test_only else [])
-    for name in names if checkpoint.path.suffix == ".safetensors" else ():
+    for name in names if checkpoint.stated else ():
         told, given = getattr(known, name), getattr(wanted, name)
         if told != given:
             raise ConfigError(
-                f"{config.spelled(name)} {given}: {checkpoint.path} was trained with {told}"
+                f"{spelled(config, name)} {given}: {checkpoint.path} was trained with {told}"
             )

@@ -11,55 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from ssvideo_core.checkpoint_files import load_checkpoint, locate_checkpoint
 from ssvideo_core.errors import ConfigError, WeightsError
 from ssvideo_core.weights import match_keys
-from ssvideo_core.weights.locate import ENCODER_FILE
 from ssvideo_torch.parallel import parallel
 from ssvideo_torch.pixels import from_numpy
 from ssvideo_torch.precision import autocast, make_scaler
 from ssvideo_torch.start import Process
 from torch import Tensor
 
-from gdt_stica.architecture import from_options
-from gdt_stica.checkpoints import (
-    FINE_POOLING,
-    POOLING,
-    Checkpoint,
-    Tensors,
-    detect,
-    read_checkpoint,
-)
+from gdt_stica.checkpoints import Checkpoint
+from gdt_stica.detection import Tensors
 from gdt_stica.model import FineTuned
 from gdt_stica.optim import epoch_rate
+from gdt_stica.sides import FINE_POOLING, POOLING
 from gdt_stica.training_state import TrainingState, seed_dropout
 
 KINDS = ("head", "base", "transformer")
 WARM_UP_MULTIPLIER = 8.0  # what the warm-up ends at, times the rates
 TRUNK, FINE_TRUNK = "video_network.base.", "base."
-
-
-def read_network(weights: str, *, download: bool = False) -> Checkpoint:
-    """What `checkpoints.read_checkpoint` reads, or the newest checkpoint of a run.
-
-    weights: a published name, a file of an original's or of our format, a folder with
-    `encoder.safetensors`, `ckpt-STEP/`, or a run's folder. Raises WeightsError, ConfigError and
-    DataError for anything else.
-    """
-    folder = Path(weights).expanduser()
-    if not folder.is_dir() or (folder / ENCODER_FILE).is_file():
-        return read_checkpoint(weights, download=download)
-    found = locate_checkpoint(folder)
-    state = load_checkpoint(found).state
-    if not isinstance(state, Mapping) or not isinstance(state.get("network"), Mapping):
-        raise WeightsError(f"{found}: a checkpoint without a network")
-    tensors = dict(state["network"])
-    return Checkpoint(found, tensors, from_options(detect(tensors, found)))
 
 
 def begin_with(network: FineTuned, checkpoint: Checkpoint) -> tuple[str, ...]:

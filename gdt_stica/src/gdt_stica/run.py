@@ -20,18 +20,19 @@ from ssvideo_core.batches import SampleLoader, steps_per_epoch
 from ssvideo_core.errors import EXIT_OK, ConfigError
 from ssvideo_core.interruption import Interruption, ending_at_once
 from ssvideo_core.runs import run_folder
+from ssvideo_core.weights.locate import ENCODER_FILE
 from ssvideo_torch.loader import TorchBatch
 from ssvideo_torch.precision import autocast
 from ssvideo_torch.start import Process
 from ssvideo_torch.training_run import run_training
 from torch import Tensor, nn
 
-from gdt_stica.checkpoints import export
+from gdt_stica.checkpoints import UNTRAINED_FILE, export
 from gdt_stica.config import MainGDT
 from gdt_stica.data import TrainingVideos
 from gdt_stica.launch import first_then_others, record_run, run_settings, start_processes
 from gdt_stica.pairing import Pairing, pairing_of
-from gdt_stica.settings import clips_of, quirks_of, rate_of
+from gdt_stica.settings import clips_of, idle_flags, quirks_of, rate_of
 from gdt_stica.training import make_state, train_step
 from gdt_stica.training_state import TrainingState, arrays_of
 
@@ -63,7 +64,8 @@ def _run(
     autocast(process.device, config.network_precision)  # refuses what the device has not
     videos = first_then_others(process, pairing.find_videos)
     _check_batch(config, process, videos)
-    record_run(process, folder, config, command, excluded=videos.excluded, notes=[str(videos)])
+    notes = [*_idle(config), str(videos)]
+    record_run(process, folder, config, command, excluded=videos.excluded, notes=notes)
     trainer = make_trainer(config, quirks, pairing, folder, process)
     load = SampleLoader(videos.source, pairing.sampler, seed=config.seed, indices=videos.indices)
     with Interruption() as interruption:
@@ -76,8 +78,8 @@ def _run(
             interruption=interruption,
         )
     if code == EXIT_OK and process.is_main:
-        trainer.export(folder / "encoder.safetensors")
-        logger.info("encoders: %s", folder / "encoder.safetensors")
+        trainer.export(folder / ENCODER_FILE)
+        logger.info("encoders: %s", folder / ENCODER_FILE)
     return code
 
 
@@ -133,10 +135,16 @@ def make_trainer(
         precision=config.network_precision,
     )
     trainer = GDTTrainer(config, quirks, pairing, state, process)
-    untrained = folder / "encoder-untrained.safetensors"
+    untrained = folder / UNTRAINED_FILE
     if process.is_main and not untrained.exists():
         trainer.export(untrained)
     return trainer
+
+
+def _idle(config: MainGDT) -> list[str]:
+    """What is said of flags of the other model: published scripts pass some of them."""
+    flags = idle_flags(config)
+    return [f"without effect with --model {config.model}: {' '.join(flags)}"] if flags else []
 
 
 def _check_batch(config: MainGDT, process: Process, videos: TrainingVideos) -> None:

@@ -168,13 +168,12 @@ class GDTSampler:
 
     def _clip(self, info: VideoInfo, shift: int) -> tuple[NDArray[np.int64], float]:
         """Frames of a clip and the second on the video's clock at which it begins."""
-        length = clip_length(
-            float(info.rate),
+        length, stored = clip_span(
+            info,
             num_frames=self.num_frames,
             target_fps=self.target_fps,
             sample_rate=self.sample_rate,
         )
-        stored = claimed_frames(info)
         start = clip_start(shift, NUM_TIME_SHIFTS, length=length, num_source_frames=stored)
         return clip_frames(info, start, length=length, num_frames=self.num_frames)
 
@@ -195,6 +194,16 @@ def claimed_frames(info: VideoInfo) -> int:
     if info.header_frames and _times_are_trusted(info):
         return info.header_frames
     return info.num_frames
+
+
+def clip_span(
+    info: VideoInfo, *, num_frames: int, target_fps: float, sample_rate: int
+) -> tuple[float, int]:
+    """Stored frames that a clip lasts, and how many it is laid out on."""
+    length = clip_length(
+        float(info.rate), num_frames=num_frames, target_fps=target_fps, sample_rate=sample_rate
+    )
+    return length, claimed_frames(info)
 
 
 def clip_frames(

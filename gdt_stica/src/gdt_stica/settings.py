@@ -11,10 +11,18 @@ from ssvideo_core.views import ClipSpec, Pixels, Samples, Spread
 from gdt_stica.architecture import Architecture
 from gdt_stica.caption_sampling import BASE_FPS
 from gdt_stica.config import MainGDT
+from gdt_stica.flags import given_flags
 from gdt_stica.optim import epoch_rate
 from gdt_stica.quirks import QUIRKS, resolve
 
 FRAMES_MIXED = 3  # by the released colour jitter
+# What only one of the two models looks at.
+OF_TEXT = ("ht100m_csv", "ht100m_caption_root", "word2vec_dir", "center_crop", "num_candidates")
+OF_SOUND = (
+    *("target_fps", "short_side", "color_jitter", "random_crop", "aud_base_arch"),
+    *("aud_sample_rate", "aud_spec_type", "num_sec", "z_normalize", "aug_audio", "audio_augtype"),
+    *("use_volume_jittering", "use_temporal_jittering"),
+)
 
 
 def architecture_of(config: MainGDT, **more: Any) -> Architecture:
@@ -30,6 +38,11 @@ def architecture_of(config: MainGDT, **more: Any) -> Architecture:
         z_normalize=config.z_normalize,
         width=config.width,
     )
+
+
+def idle_flags(config: MainGDT) -> list[str]:
+    """Flags of the other model that were given another value than their default."""
+    return given_flags(config, OF_SOUND if config.has_text else OF_TEXT)
 
 
 def clips_of(config: MainGDT) -> dict[str, ClipSpec]:

@@ -6,15 +6,14 @@ Flags that mean the same as in `main_gdt` are taken from there.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ssvideo_core.errors import ConfigError
 
-from gdt_stica.config import HIGHEST_RATE_HZ, MainGDT
-from gdt_stica.flags import flag, ignored
+from gdt_stica.config import RATES_HZ, MainGDT
+from gdt_stica.flags import check_numbers, flag, ignored
 
 
 def _shared(name: str, default: Any = dataclasses.MISSING) -> Any:
@@ -152,26 +151,16 @@ class MainSTiCA:
             raise ConfigError("--multi_crop False: STiCA compares two views of a clip")
 
     def _check_numbers(self) -> None:
-        positive = ("batch_size", "epochs", "num_frames", "target_fps", "sample_rate", "num_sec")
+        counts = ("batch_size", "epochs", "num_frames", "target_fps", "sample_rate", "num_sec")
         sizes = ("train_crop_size", "num_sec_aud", "num_head", "transformer_time_dim", "width")
-        for name in (*positive, *sizes, "temp", "checkpoint_freq", "print_freq"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"--{name} {getattr(self, name)}: expected more than 0")
-        counts = ("workers", "num_layer", "warmup_epochs", "checkpoint_steps", "seed")
-        for name in (*counts, "base_lr", "start_warmup", "final_lr", "wd"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"--{name} {getattr(self, name)}: expected 0 or more")
-        for name in ("dp", "head_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"--{name} {getattr(self, name)}: expected 0 up to below 1")
-        if not 0 <= self.cross_modal_alpha <= 1:
-            raise ConfigError(f"--cross_modal_alpha {self.cross_modal_alpha}: expected 0 to 1")
-        if self.num_data_samples is not None and self.num_data_samples < 1:
-            raise ConfigError(f"--num_data_samples {self.num_data_samples}: expected 1 or more")
-        if not 1000 <= self.aud_sample_rate <= HIGHEST_RATE_HZ:
-            raise ConfigError(
-                f"--aud_sample_rate {self.aud_sample_rate}: expected 1000 to {HIGHEST_RATE_HZ}"
-            )
+        others = ("workers", "num_layer", "warmup_epochs", "checkpoint_steps", "seed")
+        check_numbers(
+            self,
+            positive=(*counts, *sizes, "temp", "checkpoint_freq", "print_freq", "num_data_samples"),
+            not_negative=(*others, "base_lr", "start_warmup", "final_lr", "wd"),
+            below_one=("dp", "head_dropout"),
+            between={"cross_modal_alpha": (0, 1), "aud_sample_rate": RATES_HZ},
+        )
 
     def _check_seconds(self) -> None:
         expected = max(1, round(self.span_s))

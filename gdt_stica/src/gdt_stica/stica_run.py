@@ -20,13 +20,14 @@ from ssvideo_core.batches import SampleLoader, steps_per_epoch
 from ssvideo_core.errors import EXIT_OK, ConfigError
 from ssvideo_core.interruption import Interruption, ending_at_once
 from ssvideo_core.runs import run_folder
+from ssvideo_core.weights.locate import ENCODER_FILE
 from ssvideo_torch.loader import TorchBatch
 from ssvideo_torch.precision import autocast
 from ssvideo_torch.start import Process
 from ssvideo_torch.training_run import run_training
 from torch import Tensor
 
-from gdt_stica.checkpoints import export
+from gdt_stica.checkpoints import UNTRAINED_FILE, export
 from gdt_stica.data import TrainingVideos, find_videos
 from gdt_stica.launch import first_then_others, record_run, run_settings, start_processes
 from gdt_stica.model_stica import STiCA
@@ -74,8 +75,8 @@ def run_stica(config: MainSTiCA, command: Sequence[str]) -> int:
                 interruption=interruption,
             )
         if code == EXIT_OK and process.is_main:
-            _export(folder / "encoder.safetensors", trainer.state.network, config)
-            logger.info("encoders: %s", folder / "encoder.safetensors")
+            _export(folder / ENCODER_FILE, trainer.state.network, config)
+            logger.info("encoders: %s", folder / ENCODER_FILE)
         return code
 
 
@@ -130,7 +131,7 @@ def make_trainer(
     network = STiCA(
         architecture_of(config), dropout=config.head_dropout, attention_dropout=config.dp
     )
-    untrained = folder / "encoder-untrained.safetensors"
+    untrained = folder / UNTRAINED_FILE
     if process.is_main and not untrained.exists():
         _export(untrained, network, config)
     quirks = quirks_of(config)
