@@ -26,10 +26,9 @@ def find_packages() -> dict[str, str]:
 
 PACKAGES = find_packages()
 IMPORTS, SIXTH_METHOD = {"core": "ssvideo_core"}, "examples/sixth_method"
-UNTRAINED, TRAINED = ("sixth_method@none", "brave@untrained=random"), ("gdt_stica",)
+UNTRAINED, TRAINED = ("sixth_method@none",), ("brave", "gdt_stica")
 DEMO = [
     *("--dataset", "embedded", "--protocols", "common@2x1", "--splits", "1", "--papers", "all"),
-    *("--method-options", "brave=--architecture width=0.25 --frames 8 --size 64"),
     *("--data", "demo/data/videos/videos.csv", "--split-files", "demo/data/splits"),
     *("--out", "demo/run"),
 ]
