@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -362,6 +363,15 @@ def test_real_videos_give_the_rows_of_the_plain_way(tmp_path: Path, clips: Path)
         np.testing.assert_array_equal(stored.values, np.concatenate(list(expected.values())))
         again = run(source, tmp_path / f"{spec.modality} 2", encoder, workers=2, **options)
         assert content(again.folder) == content(folder)
+
+
+def test_pictures_of_videos_are_not_taken_for_flow(tmp_path: Path, clips: Path) -> None:
+    encoder = FakeEncoder(replace(SMALL_RGB, modality="flow"))
+    with pytest.raises(ConfigError, match=r"takes optical flow.*extract-flow"):
+        run(open_source(clips), tmp_path / "features", encoder)
+    with pytest.raises(ConfigError, match="takes optical flow"):
+        embed_videos(encoder, [clips / "one.mp4"])
+    assert not (tmp_path / "features").exists()
 
 
 def test_real_broken_videos_are_listed_with_the_reason(tmp_path: Path, clips: Path) -> None:

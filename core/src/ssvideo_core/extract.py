@@ -130,12 +130,13 @@ def extract(
 
     A folder in which the same extraction was interrupted is continued: finished blocks are
     verified and kept, damaged ones computed anew, with a warning in the log. Raises ConfigError
-    for wrong options and when `out` answers another request, DataError when too many videos fail
-    or an embedding is not finite (it names the video), and with on_bad="raise" the video's error.
-    The folder remains resumable after any of them.
+    for wrong options, flow of a source that has none, and when `out` answers another request,
+    DataError when too many videos fail or an embedding is not finite (it names the video), and with
+    on_bad="raise" the video's error. The folder remains resumable after any of them.
     """
     _check_options(keep=keep, kind=kind, on_bad=on_bad, batch_size=batch_size, shard=shard)
     check_clip(encoder.clip)
+    _check_modality(encoder.clip, source)
     own = {
         "kind": kind,
         "fingerprint": encoder.fingerprint,
@@ -173,11 +174,13 @@ def embed_videos(
 ) -> NDArray[np.float32]:
     """Embeddings of a few videos without a folder: [N, D] float32, one row a path, in order.
 
-    The rows equal those of `extract` with keep="video". Raises the error of the first video that
-    cannot be read; for an encoder of sound, NoSoundError for a video without it.
+    The rows equal those of `extract` with keep="video". Raises ConfigError for an encoder of flow,
+    which files of videos do not hold, and the error of the first video that cannot be read; for an
+    encoder of sound, NoSoundError for a video without it.
     """
     _check_options(batch_size=batch_size)
     source = VideoFiles(Path(), [VideoEntry(str(path)) for path in paths])
+    _check_modality(encoder.clip, source)
     spans = [block_span(number, len(source)) for number in range(num_blocks(len(source)))]
     load = LoadViews(source, encoder.clip, temporal, spatial, listed=())
     values = np.empty((len(source), encoder.feature_size), np.float32)
@@ -302,6 +305,14 @@ def _rows(source: VideoSource) -> Iterator[Row]:
     for video in range(len(source)):
         entry = source.entry(video)
         yield entry.video_id, entry.label, entry.group
+
+
+def _check_modality(clip: ClipSpec, source: VideoSource) -> None:
+    if clip.modality == "flow" and isinstance(source, VideoFiles):
+        raise ConfigError(
+            "this encoder takes optical flow, and these are files of videos; make folders of its "
+            "pictures by: python -m ssvideo_core extract-flow --videos VIDEOS --out FLOW"
+        )
 
 
 def _check_options(
