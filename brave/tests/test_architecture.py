@@ -7,7 +7,7 @@ from ssvideo_core.views import ClipSpec, Pixels, Steps
 
 
 def test_defaults_are_the_published_network() -> None:
-    assert from_options({}) == Architecture(width=1.0)
+    assert from_options({}) == Architecture(width=1.0, num_spectrogram_bins=80, fft_step=160)
     assert ClipSpec("rgb", Steps(32, 2, 25.0), Pixels(256, 224, 224), "loop") == CLIP
 
 
@@ -17,7 +17,7 @@ def test_feature_size(width: float, size: int) -> None:
 
 
 def test_round_trip() -> None:
-    architecture = Architecture(width=0.25)
+    architecture = Architecture(width=0.25, num_spectrogram_bins=40, fft_step=320)
     assert from_options(architecture.to_json()) == architecture
 
 
@@ -30,6 +30,13 @@ def test_whole_width_is_a_number() -> None:
     ("options", "message"),
     [
         ({"widht": 1.0}, r"no architecture option widht; there are: width: 1, 2 \(published\) or"),
+        (
+            {"fft": 1},
+            r"no architecture option fft; there are: .* num_spectrogram_bins, fft_step: 80",
+        ),
+        ({"fft_step": 0}, r"fft_step=0: expected a whole number from 1"),
+        ({"num_spectrogram_bins": 80.0}, r"num_spectrogram_bins=80.0: expected a whole number"),
+        ({"fft_step": True}, r"fft_step=True: expected a whole number"),
         ({"width": "small"}, r"width='small': expected a number"),
         ({"width": True}, r"width=True: expected a number"),
         ({"width": 0.01}, r"width=0.01: expected a multiple of 1/64"),

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from brave.architecture import CLIP, Architecture
+from brave.backbones import backbone_prefix, backbone_shapes
 from brave.checkpoints import (
-    RELEASED_CONFIG,
     Checkpoint,
+    collections_of,
     convert,
     export,
     model_variables,
@@ -25,16 +26,18 @@ from brave.checkpoints import (
     narrow_shapes,
     narrow_variables,
     read_checkpoint,
-    with_dead_heads,
 )
+from brave.clips import broad_clips
 from brave.model import BraVe
 from brave.networks.tsm_resnet import TSMResNet
+from brave.released_files import RELEASED_CONFIG
 from brave.views import ViewSpec
 from flax.traverse_util import flatten_dict
 from ssvideo_core.errors import ConfigError, WeightsError
+from ssvideo_core.features import clip_to_json
 from ssvideo_core.testing.fill import fill
-from ssvideo_core.views import ClipSpec, Pixels, Steps
-from ssvideo_core.weights import read_weights, write_safetensors
+from ssvideo_core.views import ClipSpec, Pixels, Samples, Steps
+from ssvideo_core.weights import fingerprint, read_safetensors, read_weights, write_safetensors
 
 from brave import load_encoder
 
@@ -327,8 +330,8 @@ def test_architecture_from_shapes(width: float, tmp_path: Path) -> None:
         ),
         (
             {f"params/{NARROW}/tsm_resnet_stem/w": None},
-            r"no parameter is called 'narrow_.*stem/w', .* names start with narrow_video_embedding"
-            r".* that can be read: width: 1, 2",
+            r"no parameter is called 'narrow_.*stem/w', .* of rgb; those that are there: none; the "
+            r"names start with narrow_video_embedding.* that can be read: width: 1, 2",
         ),
         (
             {f"params/{NARROW}/tsm_resnet_stem/w": np.zeros((8, 7, 7, 3, 1), np.float32)},
@@ -346,7 +349,7 @@ def test_the_backbone_fits_or_is_refused(change, message, tmp_path) -> None:
 
 def test_wrong_explicit_architecture(small_file) -> None:
     with pytest.raises(
-        WeightsError, match=r"read as Architecture\(width=2.0\).*\n?.*of another sh"
+        WeightsError, match=r"read as Architecture\(width=2.0, .*\n?.*of another sh"
     ):
         load_encoder(str(small_file), architecture={"width": 2})
 
@@ -495,11 +498,7 @@ def test_damaged_metadata(metadata, message, tmp_path) -> None:
 def test_variables_are_those_of_the_network() -> None:
     names = narrow_shapes(SMALL)
     tensors = {name: value(name.partition("/")[2], shape) for name, shape in names.items()}
-    split = {
-        c: {n.removeprefix(f"{c}/"): a for n, a in tensors.items() if n.startswith(c)}
-        for c in ("params", "state")
-    }
-    checkpoint = Checkpoint(Path("w"), **split, architecture=SMALL)
+    checkpoint = Checkpoint(Path("w"), *collections_of(tensors), architecture=SMALL)
     made = narrow_variables(checkpoint.narrow_tensors())
     unit = made["params"]["tsm_resnet_unit_0"]["block_0"]
     np.testing.assert_array_equal(
@@ -545,22 +544,115 @@ def test_a_model_of_other_views(tmp_path) -> None:
         model_variables(read_checkpoint(str(tmp_path / "a.safetensors")), other)
 
 
-@pytest.mark.parametrize(("broad", "copies"), [(1, 1), (2, 3), (0, 0)])
-def test_dead_heads_are_copies(broad: int, copies: int) -> None:
-    tensors = {"params/shared_project/projector/linear/w": 1, "state/shared_project/x/~/y/z": 2}
-    others = {f"params/broad_{i}_embedding/a/w": 3 for i in range(broad)}
-    made = with_dead_heads({**tensors, **others})
-    added = {
-        name.replace("shared_project", f"shared_project_{i}"): value
-        for i in range(1, copies + 1)
-        for name, value in tensors.items()
+# ---- other backbones ------------------------------------------------------------------------
+
+SOUND = ClipSpec("sound", Samples(1280, 16000), None, "zeros")
+SMALL_CONFIG = {
+    **RELEASED_CONFIG,
+    "num_frames_broad": 4,
+    "step_broad": 2,
+    "image_size_broad": 16,
+    "image_size_narrow": 16,
+    "input_video_sample_rate": 100,
+    "input_audio_sample_rate": 16000,
+    "num_spectrogram_bins": 24,
+    "fft_step": 80,
+}
+
+
+def tensors_of(modality: str, width: float = 1 / 32) -> Tensors:
+    shapes = backbone_shapes(modality, width)
+    return {name: value(name.partition("/")[2], shape) for name, shape in shapes.items()}
+
+
+def metadata_of(path: Path) -> dict[str, Any]:
+    _, metadata = read_safetensors(path)
+    names = ("architecture", "clip", "fingerprint", "config")
+    return {name: json.loads(metadata[name]) for name in names}
+
+
+def test_convert_keeps_and_states_all_backbones(tmp_path: Path) -> None:
+    """Each by the width of its own, with the clips that the training of the file had."""
+    tensors = {**tensors_of("rgb", 1 / 64), **tensors_of("sound"), **tensors_of("flow")}
+    save(tmp_path / "w.npy", {**nested(tensors), "config": SMALL_CONFIG})
+    convert(str(tmp_path / "w.npy"), tmp_path / "a.safetensors")
+    convert(str(tmp_path / "a.safetensors"), tmp_path / "b.safetensors")
+    convert(str(tmp_path / "b.safetensors"), tmp_path / "c.npy")
+    assert metadata_of(tmp_path / "a.safetensors") == metadata_of(tmp_path / "b.safetensors")
+    clips = {"rgb": CLIP, "sound": SOUND, "flow": broad_clips(SMALL_CONFIG)["flow"]}
+    for modality, clip in clips.items():
+        prints = set()
+        for name in ("w.npy", "a.safetensors", "b.safetensors", "c.npy"):
+            encoder = load_encoder(str(tmp_path / name), modality=modality)
+            prints.add(encoder.fingerprint)
+            assert encoder.clip == clip
+            width = 1 / 64 if modality == "rgb" else 1 / 32
+            assert encoder.architecture == Architecture(width, 24, 80)
+            assert encoder.feature_size == 2048 * width
+        assert prints == {fingerprint(tensors_of(modality, width))}
+        assert prints == {metadata_of(tmp_path / "a.safetensors")["fingerprint"][modality]}
+
+
+def test_stated_clips_win(tmp_path: Path) -> None:
+    tensors = {**tensors_of("rgb"), **tensors_of("sound")}
+    stated = ClipSpec("sound", Samples(320, 8000), None, "zeros")
+    metadata = {
+        "config": json.dumps(SMALL_CONFIG),
+        "clip": json.dumps({"sound": clip_to_json(stated)}),
+        "architecture": json.dumps({"fft_step": 40}),
     }
-    assert made == {**tensors, **others, **added}
+    write_safetensors(tmp_path / "a.safetensors", tensors, metadata)
+    convert(str(tmp_path / "a.safetensors"), tmp_path / "b.safetensors")
+    for name in ("a", "b"):
+        encoder = load_encoder(str(tmp_path / f"{name}.safetensors"), modality="sound")
+        assert encoder.clip == stated
+        assert encoder.architecture == Architecture(1 / 32, 24, 40)
 
 
-def test_dead_heads_that_are_there_stay() -> None:
-    tensors = {f"params/shared_project{end}/a/w": end for end in ("", "_1")}
-    tensors["params/broad_audio_embedding/a/w"] = ""
-    assert with_dead_heads(tensors) == tensors
-    separate = {"params/narrow_project/a/w": 1, "params/broad_audio_project/a/w": 2}
-    assert with_dead_heads(separate) == separate
+def test_a_file_of_sound_alone(tmp_path: Path) -> None:
+    params, state = collections_of(tensors_of("sound"))
+    path = tmp_path / "encoder.safetensors"
+    export(path, params, state, Architecture(1 / 32), clip=SOUND)
+    assert metadata_of(path)["clip"].keys() == {"sound"}
+    convert(str(path), tmp_path / "w.npy")
+    convert(str(tmp_path / "w.npy"), tmp_path / "b.safetensors")
+    for name in ("encoder.safetensors", "w.npy", "b.safetensors"):
+        encoder = load_encoder(str(tmp_path / name), modality="sound")
+        assert encoder.fingerprint == fingerprint(tensors_of("sound"))
+        with pytest.raises(WeightsError, match="no backbone of rgb; those that are there: sound;"):
+            load_encoder(str(tmp_path / name))
+    with pytest.raises(WeightsError, match="of another shape"):
+        export(path, params, state, SMALL, clip=SOUND)
+
+
+@pytest.mark.parametrize(
+    ("modality", "message"),
+    [
+        (
+            "sound",
+            r"no parameter is called 'broad_audio.*initial_conv/w', so there is no backbone ",
+        ),
+        ("flow", r"no parameter is called 'broad_flow.*stem/w', .* of flow; those .*: rgb; the na"),
+    ],
+)
+def test_an_absent_backbone(modality: str, message: str, tmp_path: Path) -> None:
+    path = write(tmp_path, tensors_of("rgb"))
+    with pytest.raises(WeightsError, match=message) as error:
+        load_encoder(str(path), modality=modality)
+    assert str(path) in str(error.value)
+
+
+def test_a_broken_backbone_is_kept_but_not_stated(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    missing = f"state/{backbone_prefix('sound')}batch_norm/~/var_ema/average"
+    tensors = {**tensors_of("rgb"), **tensors_of("sound")}
+    del tensors[missing]
+    path = write(tmp_path, tensors)
+    convert(str(path), tmp_path / "a.safetensors")
+    assert "broad_audio_embedding/res_net_v2/ is kept, but cannot be loaded" in caplog.text
+    assert metadata_of(tmp_path / "a.safetensors")["fingerprint"].keys() == {"rgb"}
+    assert metadata_of(tmp_path / "a.safetensors")["clip"].keys() == {"rgb"}
+    assert read_safetensors(tmp_path / "a.safetensors")[0].keys() == tensors.keys()
+    with pytest.raises(WeightsError, match=f"1 missing in the file: {missing}"):
+        load_encoder(str(path), modality="sound")

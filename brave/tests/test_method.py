@@ -16,7 +16,14 @@ def test_description_is_json() -> None:
     assert record["name"] == "brave"
     assert record["arxiv"] == ["2103.16559"]
     assert record["framework"] == "jax"
-    assert record["backbones"] == {"rgb": "TSM-ResNet-50"}
+    networks = {"rgb": "TSM-ResNet-50", "sound": "ResNet-50", "flow": "TSM-ResNet-50"}
+    assert record["backbones"] == networks
+    assert {w["name"]: w["modalities"] for w in record["weights"]} == {
+        "va-f-1x": ["rgb", "sound"],
+        "va-f-2x": ["rgb", "sound"],
+        "va-1x": ["rgb", "sound"],
+        "vvvv-1x": ["rgb"],
+    }
     address = "https://storage.googleapis.com/dm-jaxline/brave/"
     assert {w["name"]: (w["address"], w["architecture"]) for w in record["weights"]} == {
         "va-f-1x": (address + "29557527_2_0.npy", {"width": 1}),

@@ -1,4 +1,4 @@
-"""The choices that make one network of this family, and what it sees, without a framework."""
+"""The choices that make one backbone, and what the narrow one sees, without a framework."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ssvideo_core.views import ClipSpec, Pixels, Steps
 STEM_CHANNELS = 64
 UNIT_CHANNELS = (256, 512, 1024, 2048)
 UNIT_BLOCKS = (3, 4, 6, 3)
+SOUND_OPTIONS = ("num_spectrogram_bins", "fft_step")
 
 # The input of the paper's evaluation: every second frame of 25 a second.
 CLIP = ClipSpec("rgb", Steps(32, 2, 25.0), Pixels(256, 224, 224), "loop")
@@ -20,21 +21,31 @@ CLIP = ClipSpec("rgb", Steps(32, 2, 25.0), Pixels(256, 224, 224), "loop")
 
 @dataclass(frozen=True)
 class Architecture:
-    """Options of the narrow video backbone.
+    """Options of a backbone.
 
-    width: multiplies the channels of every layer. 1 and 2 are published, 0.25 starts with 16
-        channels instead of 64; any multiple of 1/64.
+    width: multiplies the channels of every layer. 1 and 2 are published, of sound 1; 0.25 starts
+        with 16 channels instead of 64; any multiple of 1/64.
+    num_spectrogram_bins, fft_step: of what a backbone of sound sees (`log_mel.log_mel`); others do
+        not use them.
 
-    Raises ConfigError for another width.
+    Raises ConfigError for another width, and for bins and steps that are not whole numbers from 1.
     """
 
     width: float = 1.0
+    num_spectrogram_bins: int = 80
+    fft_step: int = 160
 
     def __post_init__(self) -> None:
         if type(self.width) not in (int, float):
             raise ConfigError(f"architecture option width={self.width!r}: expected a number")
         feature_size(self.width)
         object.__setattr__(self, "width", float(self.width))
+        for name in SOUND_OPTIONS:
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ConfigError(
+                    f"architecture option {name}={value!r}: expected a whole number from 1"
+                )
 
     @property
     def feature_size(self) -> int:
@@ -70,4 +81,7 @@ def from_options(options: Mapping[str, Any]) -> Architecture:
 
 def choices() -> str:
     """Every option with its values, for messages."""
-    return "width: 1, 2 (published) or another multiple of 1/64"
+    return (
+        "width: 1, 2 (published) or another multiple of 1/64; "
+        "num_spectrogram_bins, fft_step: 80, 160 (published) or other whole numbers"
+    )

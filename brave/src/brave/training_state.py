@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import optax  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from ssvideo_core.errors import ConfigError
 
+from brave.architecture import SOUND_OPTIONS
 from brave.checkpoints import export, named
 from brave.experiment_settings import ExperimentSettings
 from brave.model import BraVe, Tree
@@ -59,12 +61,13 @@ def from_tree(tree: Mapping[str, Any], like: TrainingState, *, where: Path) -> T
 
 
 def export_encoder(path: Path, state: TrainingState, settings: ExperimentSettings) -> None:
-    """Write all networks for `load_encoder`, which reads the narrow one, and for `convert`."""
+    """Write all networks for `load_encoder`, which reads that of one view, and for `convert`."""
+    sound = {name: settings[f"model.{name}"] for name in SOUND_OPTIONS}
     export(
         path,
         named(state.params),
         named(state.state),
-        settings.architecture,
+        replace(settings.architecture, **sound),
         clip=settings.clip,
         config=settings.released_config(),
     )
