@@ -31,8 +31,7 @@ import numpy as np
 import plain_clips
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
-from measuring import timed
-from named_csv import publish
+from ssvideo_core.testing.benchmarks import publish, timed
 from ssvideo_core.video import crop, probe, read_views
 from ssvideo_core.views import ClipSpec, Pixels, Spread, View, plan
 

@@ -15,10 +15,9 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from measuring import peak_mb
-from named_csv import publish
 from ssvideo_core.extract import extract
 from ssvideo_core.progress import Progress
+from ssvideo_core.testing.benchmarks import peak_mb, publish
 from ssvideo_core.testing.fake_videos import FakeEncoder, FakeVideos
 from ssvideo_core.views import ClipSpec, Pixels, Steps
 

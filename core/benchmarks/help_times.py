@@ -13,8 +13,8 @@ import sys
 import time
 from collections.abc import Iterator
 
-from named_csv import publish
 from ssvideo_core.methods import discover
+from ssvideo_core.testing.benchmarks import publish
 
 RUNS = 5
 SUBCOMMANDS = ("", "extract", "evaluate", "recipes")

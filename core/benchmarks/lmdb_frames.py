@@ -31,13 +31,13 @@ from typing import Any
 import lmdb
 import numpy as np
 import simplejpeg
-from named_csv import publish
 from numpy.typing import NDArray
 from plain_lmdb_frames import by_pillow, unpack_all
 from ssvideo_core.formats import lmdb_records
 from ssvideo_core.formats.lmdb_frames import LmdbFrames
 from ssvideo_core.formats.lmdb_records import key_of, read_contents, reading, write_database
 from ssvideo_core.formats.msgpack_arrays import byte_spans
+from ssvideo_core.testing.benchmarks import publish
 from ssvideo_core.views import View
 
 FRAMES, WANTED = 187, 32

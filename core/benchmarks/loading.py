@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from named_csv import publish
 from numpy.typing import NDArray
 from ssvideo_core.loading import ordered_map
 from ssvideo_core.source import VideoFiles, open_source
+from ssvideo_core.testing.benchmarks import publish
 from ssvideo_core.video_index import VideoIndex
 from ssvideo_core.views import ClipSpec, Pixels, Spread, plan
 

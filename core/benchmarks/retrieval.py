@@ -23,11 +23,10 @@ from functools import partial
 
 import numpy as np
 import plain_retrieval
-from measuring import timed
-from named_csv import publish
 from numpy.typing import NDArray
 from ssvideo_core.evaluate.retrieval import Metric, nearest, recall_at_k
 from ssvideo_core.features import unit_rows
+from ssvideo_core.testing.benchmarks import publish, timed
 from threadpoolctl import threadpool_limits
 
 GALLERY, QUERIES, CLASSES, RANKS = 9537, 3783, 101, (1, 5, 10, 20, 50)

@@ -24,13 +24,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import plain_svm
-from measuring import peak_mb, timed
-from named_csv import publish
 from numpy.typing import NDArray
 from sklearn.svm import LinearSVC
 from ssvideo_core.evaluate.svm import LinearClassifier, choose_C, fit_joint_svm, grouped_folds
 from ssvideo_core.features import unit_rows
 from ssvideo_core.protocols import SVM_CS, SVM_FOLDS
+from ssvideo_core.testing.benchmarks import peak_mb, publish, timed
 from threadpoolctl import threadpool_limits
 
 PACKAGES = ("numpy", "scikit-learn")

@@ -27,10 +27,10 @@ from typing import Any
 import av
 import numpy as np
 import torch
-from named_csv import publish
 from numpy.typing import NDArray
 from ssvideo_core.datasets.splits import read_splits
 from ssvideo_core.testing import learning
+from ssvideo_core.testing.benchmarks import publish
 from ssvideo_core.testing.synthetic import CLASSES, SOUND_RATE_HZ, write_dataset
 from ssvideo_torch.filterbank import log_filter_bank
 from torch import Tensor, nn

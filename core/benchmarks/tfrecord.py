@@ -25,9 +25,9 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import numpy as np
-from named_csv import publish
 from ssvideo_core.formats.sequence_examples import VideoRecord, encode_record, parse_record
 from ssvideo_core.formats.tfrecord import RecordFiles, read_records, write_records
+from ssvideo_core.testing.benchmarks import publish
 
 UNVERIFIED, TENSORFLOW = "unverified", "TensorFlow, parsed"
 ALL_THREADS = f"{TENSORFLOW}, all threads"

@@ -28,12 +28,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import av
 import numpy as np
-from named_csv import publish
 from numpy.typing import NDArray
 from PIL import Image
 from ssvideo_core.batches import SampleLoader, Task, batches
 from ssvideo_core.randomness import epoch_order, generator
 from ssvideo_core.source import VideoFiles, open_source
+from ssvideo_core.testing.benchmarks import publish
 from ssvideo_core.video_index import VideoIndex
 from ssvideo_core.views import SoundSpan, VideoInfo, View
 

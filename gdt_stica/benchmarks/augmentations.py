@@ -8,6 +8,7 @@ on a processor.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -20,6 +21,7 @@ from gdt_stica.sampling import GDTSampler, Look
 from measuring import median_seconds, start
 from plain_augmentations import augment as plain_gdt
 from plain_augmentations import augment_stica as plain_stica
+from ssvideo_core.testing.benchmarks import publish
 from ssvideo_core.views import VideoInfo, View
 from ssvideo_torch.loader import TorchView
 from torch import Tensor
@@ -107,15 +109,18 @@ def compare(method: str, clips: int, device: str) -> tuple[float, float, float]:
     )
 
 
-def main() -> None:
-    device, hardware = start(__doc__)
-    print("method,clips,plain_per_s,ours_per_s,ratio,without_collating_per_s,torch,hardware")
+def rows(device: str) -> Iterator[list[object]]:
     for method in SAMPLERS:
         for clips in (1, 8, 16):
             plain, ours, alone = compare(method, clips, device)
-            speeds = [f"{plain:.0f}", f"{ours:.0f}", f"{ours / plain:.1f}", f"{alone:.0f}"]
-            row = [method, clips, *speeds, torch.__version__, hardware]
-            print(*row, sep=",", flush=True)
+            speeds = (f"{plain:.0f}", f"{ours:.0f}", f"{ours / plain:.1f}", f"{alone:.0f}")
+            yield [method, clips, *speeds]
+
+
+def main() -> None:
+    device, hardware = start(__doc__)
+    columns = ("method", "clips", "plain_per_s", "ours_per_s", "ratio", "without_collating_per_s")
+    publish(f"augmentations{hardware}", columns, rows(device), packages=("torch", "numpy"))
 
 
 if __name__ == "__main__":

@@ -7,12 +7,13 @@ Equality is asserted first. Prints CSV; times are of the processor, with one thr
 
 from __future__ import annotations
 
-import platform
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from measuring import median_seconds
 from plain_filterbank import log_filter_bank as plain_log_filter_bank
+from ssvideo_core.testing.benchmarks import publish
 from ssvideo_torch.filterbank import log_filter_bank
 
 RATE = 24_000
@@ -37,13 +38,16 @@ def compare(num_filters: int, seconds: int) -> tuple[float, float]:
     return CLIPS / plain_s, CLIPS / ours_s
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    print("filters,seconds,plain_per_s,ours_per_s,ratio,torch,numpy,machine")
+def rows() -> Iterator[list[object]]:
     for num_filters, seconds in ((40, 1), (257, 1), (257, 2)):
         plain, ours = compare(num_filters, seconds)
-        row = [num_filters, seconds, f"{plain:.0f}", f"{ours:.0f}", f"{ours / plain:.2f}"]
-        print(*row, torch.__version__, np.__version__, platform.machine(), sep=",", flush=True)
+        yield [num_filters, seconds, f"{plain:.0f}", f"{ours:.0f}", f"{ours / plain:.2f}"]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    columns = ("filters", "seconds", "plain_per_s", "ours_per_s", "ratio")
+    publish("filterbank", columns, rows(), packages=("torch", "numpy"))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -30,7 +29,7 @@ def median_seconds(call: Callable[[], object], *, repeats: int, device: str = "c
 
 
 def start(doc: str) -> tuple[str, str]:
-    """Read --device and take one thread; returns the device and the name of the hardware.
+    """Read --device and take one thread; returns the device, and what a table's name ends with.
 
     doc: of the script.
     """
@@ -38,4 +37,4 @@ def start(doc: str) -> tuple[str, str]:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     device = str(parser.parse_args().device)
     torch.set_num_threads(1)
-    return device, torch.cuda.get_device_name() if device == "cuda" else platform.machine()
+    return device, f"-{torch.cuda.get_device_name()}" if device == "cuda" else ""

@@ -8,18 +8,15 @@ clip's share of it, and seconds. Hypothesis 1 has one copy of a clip, 8 has four
 from __future__ import annotations
 
 import argparse
-import platform
-import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+
+from ssvideo_core.testing.benchmarks import peak_mb, publish
 
 CASES = ("gdt h1", "gdt h8", "stica, average", "stica, two layers")
 FRAMES, SIZE, FILTERS, SOUND_FRAMES = 30, 56, 40, 99
-
-
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure(case: str, batch: int) -> None:
@@ -33,7 +30,7 @@ def measure(case: str, batch: int) -> None:
     before, began = peak_mb(), time.monotonic()
     step()
     added, seconds = peak_mb() - before, time.monotonic() - began
-    print(f"{case.replace(',', ':')},{batch},{added:.0f},{added / batch:.0f},{seconds:.1f}")
+    print(f"{added:.0f} {added / batch:.0f} {seconds:.1f}")
 
 
 def gdt_step(case, batch, process):
@@ -94,6 +91,13 @@ def stica_step(case, batch):
     ).loss.backward()
 
 
+def rows(batch: int) -> Iterator[list[object]]:
+    for case in CASES:
+        words = [sys.executable, __file__, "--case", case, "--batch", str(batch)]
+        done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+        yield [case, batch, *done.stdout.split()]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--batch", type=int, default=2)
@@ -102,11 +106,8 @@ def main() -> None:
     if options.case:
         measure(options.case, options.batch)
         return
-    print(f"# {platform.machine()}, one thread, Python {platform.python_version()}")
-    print("step,clips,added_mb,mb_a_clip,seconds", flush=True)
-    for case in CASES:
-        words = [__file__, "--case", case, "--batch", str(options.batch)]
-        subprocess.run([sys.executable, *words], check=True)
+    columns = ("step", "clips", "added_mb", "mb_a_clip", "seconds")
+    publish("step_memory", columns, rows(options.batch), packages=("torch", "numpy"))
 
 
 if __name__ == "__main__":

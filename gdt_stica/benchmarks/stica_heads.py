@@ -9,7 +9,7 @@ Prints CSV; one thread for all, seconds of that thread on a processor. --device 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from gdt_stica.stica_embeddings import embed_parts
 from gdt_stica.stica_objective import plan_terms, stica_loss
 from measuring import median_seconds, start
 from plain_stica_heads import loss as plain_loss
+from ssvideo_core.testing.benchmarks import publish
 from torch import Tensor
 
 NUMBERS = {"num_large": 2, "num_small": 4, "num_large_t": 2, "num_small_t": 1}
@@ -80,14 +81,18 @@ def compare(batch: int, num_layer: int, device: str) -> tuple[float, float, floa
     return released, alone, together
 
 
-def main() -> None:
-    device, hardware = start(__doc__)
-    print("layers,clips,released_ms,separate_ms,ours_ms,ratio,ratio_to_separate,torch,hardware")
+def rows(device: str) -> Iterator[list[object]]:
     for num_layer, batch in ((0, 8), (2, 8)):
         times = compare(batch, num_layer, device)
-        row = [num_layer, batch, *(f"{1000 * s:.1f}" for s in times)]
-        row += [f"{times[0] / times[2]:.1f}", f"{times[1] / times[2]:.1f}"]
-        print(*row, torch.__version__, hardware, sep=",", flush=True)
+        ratios = (f"{times[0] / times[2]:.1f}", f"{times[1] / times[2]:.1f}")
+        yield [num_layer, batch, *(f"{1000 * s:.1f}" for s in times), *ratios]
+
+
+def main() -> None:
+    device, hardware = start(__doc__)
+    times = ("released_ms", "separate_ms", "ours_ms")
+    columns = ("layers", "clips", *times, "ratio", "ratio_to_separate")
+    publish(f"stica_heads{hardware}", columns, rows(device), packages=("torch", "numpy"))
 
 
 if __name__ == "__main__":

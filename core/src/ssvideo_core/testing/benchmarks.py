@@ -1,4 +1,4 @@
-"""A table of a benchmark, on the terminal and as a file that says what it was measured with."""
+"""What benchmarks share: seconds, memory, and tables named by software and hardware."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import io
 import os
 import platform
 import re
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def publish(
@@ -59,3 +63,20 @@ def processor() -> str:
         return platform.machine()
     names = re.findall(r"^model name\s*: (.*)$", text, re.MULTILINE)
     return names[0] if names else platform.machine()
+
+
+def timed(work: Callable[[], T], *, threads: int) -> tuple[float, T]:
+    """Seconds and result: of the processor for one thread, so that other work disturbs little;
+    else of the clock.
+    """
+    clock = time.process_time if threads == 1 else time.perf_counter
+    start = clock()
+    result = work()
+    return clock() - start, result
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this process so far; Linux only."""
+    # Not getrusage: its value starts at the peak of the process that started this one.
+    status = Path("/proc/self/status").read_text()
+    return next(int(x.split()[1]) for x in status.splitlines() if x.startswith("VmHWM")) / 1024
