@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+
+from ssvideo_core.testing.benchmarks import publish
 
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
@@ -37,6 +38,10 @@ from numpy.typing import NDArray
 from ssvideo_core.randomness import generator
 
 HEIGHT, WIDTH = 256, 341
+SPECS = (
+    ViewSpec("narrow", "rgb", 16, 2, 224, "tsm_resnet"),
+    ViewSpec("video", "rgb", 64, 4, 112, "tsm_resnet"),
+)
 Clips = NDArray[np.float32]
 
 
@@ -108,6 +113,25 @@ def compare(
     return [statistics.median(column) for column in zip(*times, strict=True)]
 
 
+def measure(
+    batch_size: int, rounds: int, clock: Callable[[], float]
+) -> Iterator[tuple[object, ...]]:
+    """A row for each view, and one for a sample's whole way."""
+    whole = [0.0, 0.0, 0.0]
+    for spec in SPECS:
+        costs = compare(spec, batch_size, rounds, clock)
+        yield row(spec.name, costs)
+        whole = [total + cost for total, cost in zip(whole, costs, strict=True)]
+    decoding = decode_seconds(sum(spec.num_frames for spec in SPECS))
+    yield row("both with decoding", [total + decoding for total in whole])
+
+
+def row(name: str, costs: list[float]) -> tuple[object, ...]:
+    other, own, mapped = costs
+    rates = 1 / other, 1 / own, other / own, 1 / mapped
+    return name, *(f"{rate:.2f}" for rate in rates), jax.devices()[0].device_kind
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -115,25 +139,16 @@ def main() -> None:
     parser.add_argument("--wall", action="store_true", help="measure the clock on the wall")
     arguments = parser.parse_args()
     clock = time.perf_counter if arguments.wall else time.process_time
-    specs = [
-        ViewSpec("narrow", "rgb", 16, 2, 224, "tsm_resnet"),
-        ViewSpec("video", "rgb", 64, 4, 112, "tsm_resnet"),
-    ]
-    print("view,plain_clips_per_s,ours_clips_per_s,ratio,vmap_clips_per_s,jax,device,machine")
-    whole = [0.0, 0.0, 0.0]
-    versions = [jax.__version__, jax.devices()[0].device_kind, platform.machine()]
-
-    def show(name: str, costs: list[float]) -> None:
-        other, own, mapped = costs
-        row = [f"{1 / other:.2f}", f"{1 / own:.2f}", f"{other / own:.2f}", f"{1 / mapped:.2f}"]
-        print(name, *row, *versions, sep=",", flush=True)
-
-    for spec in specs:
-        costs = compare(spec, arguments.batch, arguments.rounds, clock)
-        show(spec.name, costs)
-        whole = [total + cost for total, cost in zip(whole, costs, strict=True)]
-    decoding = decode_seconds(sum(spec.num_frames for spec in specs))
-    show("both with decoding", [total + decoding for total in whole])
+    columns = (
+        "view",
+        "plain_clips_per_s",
+        "ours_clips_per_s",
+        "ratio",
+        "vmap_clips_per_s",
+        "device",
+    )
+    rows = measure(arguments.batch, arguments.rounds, clock)
+    publish("device_augmentations", columns, rows, packages=["jax", "numpy", "simplejpeg"])
 
 
 if __name__ == "__main__":

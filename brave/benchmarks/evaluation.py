@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from ssvideo_core.testing.benchmarks import publish
 
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
@@ -77,7 +78,7 @@ def seconds(call: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def compare(videos: LabelledVideos, part: str, rounds: int, network_s: float) -> None:
+def compare(videos: LabelledVideos, part: str, rounds: int, network_s: float) -> tuple[object, ...]:
     got = np.concatenate([np.asarray(batch) for batch in ours(videos, part)])
     got = got.astype(np.float32) / 255 if got.dtype == np.uint8 else got
     expected = np.stack(theirs(videos, part))
@@ -89,8 +90,7 @@ def compare(videos: LabelledVideos, part: str, rounds: int, network_s: float) ->
     own, other = (len(expected) / statistics.median(column) for column in zip(*times, strict=True))
     ratio = statistics.median(second / first for first, second in times)
     whole = (1 / other + network_s) / (1 / own + network_s)
-    row = [part, *(f"{value:.2f}" for value in (other, own, ratio, network_s, whole))]
-    print(*row, jax.__version__, np.__version__, platform.machine(), sep=",", flush=True)
+    return part, *(f"{value:.2f}" for value in (other, own, ratio, network_s, whole))
 
 
 def network_seconds(width: float) -> float:
@@ -106,12 +106,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--width", type=float, default=1.0)
     arguments = parser.parse_args()
-    network_s = network_seconds(arguments.width)
-    print("part,plain_clips_per_s,ours_clips_per_s,ratio,network_s,end_to_end,jax,numpy,machine")
-    with tempfile.TemporaryDirectory() as folder:
-        videos = write_video(Path(folder) / "shard")
-        for part in ("train", "test"):
-            compare(videos, part, arguments.rounds, network_s)
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        network_s = network_seconds(arguments.width)
+        with tempfile.TemporaryDirectory() as folder:
+            videos = write_video(Path(folder) / "shard")
+            for part in ("train", "test"):
+                yield compare(videos, part, arguments.rounds, network_s)
+
+    rates = ("part", "plain_clips_per_s", "ours_clips_per_s", "ratio", "network_s", "end_to_end")
+    publish("evaluation", rates, rows(), packages=["jax", "numpy", "simplejpeg"])
 
 
 if __name__ == "__main__":
