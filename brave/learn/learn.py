@@ -1,19 +1,17 @@
 """Whether BraVe learns: python brave/learn/learn.py --out learn
 
-The recipe `demo` (V/A), or the same with a broad view of pictures (--views vv), on embedded data
-sets that it was not tuned on, several network seeds each, beside the network it began as. Times
-include compiling. Writes results.csv and curves.csv; the runs stay in --out.
+The recipe `demo` (V/A), and the same with a broad view of pictures (V/V), on embedded data sets
+that they were not tuned on, several network seeds each, beside the network they began as. Times
+include writing shards and compiling. Writes results.csv and curves.csv. Runs stay in --out and are
+not repeated.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +21,16 @@ import numpy as np
 import optax
 from brave.architecture import Architecture
 from brave.checkpoints import export, narrow_names, narrow_variables, read_checkpoint
+from brave.config_files import PACKAGED, PREFIX, load_config
 from brave.encoders import BraveEncoder, load_encoder
+from brave.experiment_settings import settings_of
 from brave.networks.initial import initial_variables
 from brave.networks.tsm_resnet import TSMResNet
 from numpy.typing import NDArray
 from ssvideo_core.methods import Encoder
 from ssvideo_core.randomness import generator
+from ssvideo_core.recipes import find_recipe
 from ssvideo_core.source import VideoEntry, VideoFiles
-from ssvideo_core.testing import learning
 from ssvideo_core.testing.learning import (
     STATISTICS,
     UNTRAINED,
@@ -38,6 +38,7 @@ from ssvideo_core.testing.learning import (
     Row,
     Videos,
     measure,
+    measure_data,
     write_curves,
     write_rows,
 )
@@ -48,10 +49,10 @@ WIDTH = 0.25
 BATCH = 16
 LABEL_STEPS, LABEL_RATE, WEIGHT_DECAY = 160, 2e-3, 0.05
 TEMPORAL = 5  # clips of each training video, over its whole length
-VIDEO_VIEW = [  # what the demo's broad view of sound becomes
+VIDEO_VIEW = (  # what the demo's broad view of sound becomes
     *("--config.model.broad_views", "video", "--config.model.image_size_broad", "32"),
     *("--config.model.narrow_placement", "random"),
-]
+)
 NETWORK = TSMResNet(WIDTH)
 
 
@@ -95,13 +96,13 @@ def _with_statistics(run: Path, train: Videos) -> BraveEncoder:
 
 def _as_encoder(variables: Mapping[str, Any], clip: ClipSpec) -> BraveEncoder:
     tensors = {name: np.asarray(leaf) for name, leaf in narrow_names(variables).items()}
-    parts = [
+    params, state = (
         {name.removeprefix(start): a for name, a in tensors.items() if name.startswith(start)}
         for start in ("params/", "state/")
-    ]
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "encoder.safetensors"
-        export(path, *parts, Architecture(WIDTH), clip=clip)
+        export(path, params, state, Architecture(WIDTH), clip=clip)
         return load(path)
 
 
@@ -139,27 +140,17 @@ def labelled(clip: ClipSpec, train: Videos, seed: int) -> Encoder:
     return _as_encoder({"params": params["network"], "state": state}, clip)
 
 
-def train_with(further: list[str]) -> Any:
-    """`learning.train_recipe` with further flags."""
-
-    def train(package: str, data: Path, run: Path, seed: int) -> None:
-        shutil.rmtree(run, ignore_errors=True)
-        words = ["recipes", "run", "demo", "--data", str(data), "--out", str(run)]
-        command = [sys.executable, "-P", "-m", package, *words, "--", "--seed", str(seed), *further]
-        subprocess.run(command, check=True)
-
-    return train
-
-
 def demo_clip() -> ClipSpec:
     """What the demo's encoders see."""
-    from brave.config_files import PACKAGED, load_config
-    from brave.experiment_settings import settings_of
-    from ssvideo_core.recipes import find_recipe
-
     flags = find_recipe("brave", "demo").flags.items()
-    words = [f"{flag}={value}" for flag, value in flags if flag.startswith("--config.")]
+    words = [f"{flag}={value}" for flag, value in flags if flag.startswith(PREFIX)]
     return settings_of(load_config(PACKAGED, words)).clip
+
+
+_LABELLED = functools.partial(labelled, demo_clip())
+VA = Learner("BraVe V-A", "brave", load, starts, _LABELLED)
+VV = Learner("BraVe V-V", "brave", load, starts, _LABELLED, flags=VIDEO_VIEW)
+LEARNERS = {learner.name: learner for learner in (VA, VV)}
 
 
 def main() -> None:
@@ -167,19 +158,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("learn/brave"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="of the data")
     parser.add_argument("--network-seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--views", choices=("va", "vv"), default="va")
+    parser.add_argument("--learners", nargs="+", choices=LEARNERS, default=list(LEARNERS))
     options = parser.parse_args()
-    if options.views == "vv":
-        learning.train_recipe = train_with(VIDEO_VIEW)
-    learner = Learner("brave", load, starts, functools.partial(labelled, demo_clip()))
     rows: list[Row] = []
-    for seed in options.seeds:
-        for row in measure(
-            learner, options.out, data_seed=seed, network_seeds=options.network_seeds
-        ):
+
+    def add(found: Iterable[Row]) -> None:
+        for row in found:
             rows.append(row)
             print(row, flush=True)
             write_rows(rows, options.out / "results.csv")
+
+    for data_seed in options.seeds:
+        add(measure_data(VA, options.out, data_seed=data_seed, seed=options.network_seeds[0]))
+        for learner in (LEARNERS[name] for name in options.learners):
+            for seed in options.network_seeds:
+                add(measure(learner, options.out, data_seed=data_seed, network_seed=seed))
     write_curves(options.out, options.out / "curves.csv")
 
 
