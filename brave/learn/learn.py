@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from brave.architecture import Architecture
-from brave.checkpoints import export, narrow_names, narrow_variables, read_checkpoint
+from brave.backbones import backbone_names, backbone_variables
+from brave.checkpoints import collections_of, export, read_checkpoint
 from brave.config_files import PACKAGED, PREFIX, load_config
 from brave.encoders import BraveEncoder, load_encoder
 from brave.experiment_settings import settings_of
@@ -86,7 +87,7 @@ def _with_statistics(run: Path, train: Videos) -> BraveEncoder:
     """The untrained encoder with the batch norm statistics of the data."""
     checkpoint = read_checkpoint(str(run / "encoder-untrained.safetensors"))
     clip = checkpoint.clips["rgb"]
-    variables = narrow_variables(checkpoint.narrow_tensors())
+    variables = backbone_variables(checkpoint.narrow_tensors(), "rgb")
     clips = read_clips(train, clip)
     order = generator(0, "statistics").permutation(len(clips))
     for part in np.split(order, len(clips) // BATCH):
@@ -95,14 +96,10 @@ def _with_statistics(run: Path, train: Videos) -> BraveEncoder:
 
 
 def _as_encoder(variables: Mapping[str, Any], clip: ClipSpec) -> BraveEncoder:
-    tensors = {name: np.asarray(leaf) for name, leaf in narrow_names(variables).items()}
-    params, state = (
-        {name.removeprefix(start): a for name, a in tensors.items() if name.startswith(start)}
-        for start in ("params/", "state/")
-    )
+    tensors = {n: np.asarray(leaf) for n, leaf in backbone_names(variables, "rgb").items()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "encoder.safetensors"
-        export(path, params, state, Architecture(WIDTH), clip=clip)
+        export(path, *collections_of(tensors), Architecture(WIDTH), clip=clip)
         return load(path)
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from brave.architecture import CLIP, Architecture
-from brave.backbones import backbone_prefix, backbone_shapes
+from brave.backbones import backbone_prefix, backbone_shapes, backbone_variables
 from brave.checkpoints import (
     Checkpoint,
     collections_of,
@@ -23,8 +23,6 @@ from brave.checkpoints import (
     export,
     model_variables,
     named,
-    narrow_shapes,
-    narrow_variables,
     read_checkpoint,
 )
 from brave.clips import broad_clips
@@ -66,7 +64,7 @@ def listed(file: str, architecture: Architecture) -> Tensors:
         for module, entries in lists[collection].items()
         for name, shape in entries.items()
     }
-    narrow = narrow_shapes(architecture)
+    narrow = backbone_shapes("rgb", architecture.width)
     assert narrow.keys() == {name for name in shapes if f"/{NARROW}/" in name}
     made = {name: value(name.partition("/")[2], shape) for name, shape in narrow.items()}
     return {name: made.get(name, np.zeros(shape, np.float32)) for name, shape in shapes.items()}
@@ -74,7 +72,7 @@ def listed(file: str, architecture: Architecture) -> Tensors:
 
 def small_tensors(width: float = SMALL.width) -> Tensors:
     """A narrow backbone, and one small array of each of the other modules."""
-    narrow = narrow_shapes(Architecture(width))
+    narrow = backbone_shapes("rgb", width)
     made = {name: value(name.partition("/")[2], shape) for name, shape in narrow.items()}
     others = (
         "params/broad_audio_embedding/res_net_v2/~/initial_conv/w",
@@ -496,10 +494,10 @@ def test_damaged_metadata(metadata, message, tmp_path) -> None:
 
 
 def test_variables_are_those_of_the_network() -> None:
-    names = narrow_shapes(SMALL)
+    names = backbone_shapes("rgb", SMALL.width)
     tensors = {name: value(name.partition("/")[2], shape) for name, shape in names.items()}
     checkpoint = Checkpoint(Path("w"), *collections_of(tensors), architecture=SMALL)
-    made = narrow_variables(checkpoint.narrow_tensors())
+    made = backbone_variables(checkpoint.narrow_tensors(), "rgb")
     unit = made["params"]["tsm_resnet_unit_0"]["block_0"]
     np.testing.assert_array_equal(
         unit["conv_0"]["w"], tensors[f"params/{NARROW}/tsm_resnet_unit_0/block_0/conv_0/w"]

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import simplejpeg
-from brave.architecture import Architecture
-from brave.checkpoints import convert, narrow_shapes, read_checkpoint
+from brave.backbones import backbone_shapes
+from brave.checkpoints import convert, read_checkpoint
 from brave.encoders import load_narrow_backbone
 from brave.evaluate_video_embeddings import PROG, main
 from numpy.typing import NDArray
@@ -61,7 +61,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part, seed in (("train", 0), ("test", 1000)):
         write_shards(folder / part, [record_of(n, seed) for n in range(NUM_VIDEOS)])
     tree: dict[str, Any] = {"params": {}, "state": {}, "config": {}}
-    for name, shape in narrow_shapes(Architecture(WIDTH)).items():
+    for name, shape in backbone_shapes("rgb", WIDTH).items():
         collection, _, path = name.partition("/")
         module, _, leaf = path.rpartition("/")
         array = fill(path, shape, layout="haiku", squeeze_leading_ones=True)

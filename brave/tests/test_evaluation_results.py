@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from brave.architecture import Architecture
-from brave.checkpoints import Checkpoint, narrow_shapes
+from brave.backbones import backbone_shapes
+from brave.checkpoints import Checkpoint
 from brave.config import EvaluateVideoEmbeddings
 from brave.evaluation import Evaluation, Features, Ranks
 from brave.evaluation_results import prepare, published_weights, results, summary
@@ -24,7 +25,9 @@ CONFIG = EvaluateVideoEmbeddings("w.npy", 8, ("a*",), ("b*",), 1e-4, dataset="hm
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
     architecture = Architecture(1 / 64)
-    tensors = {name: np.zeros(s, "f4") for name, s in narrow_shapes(architecture).items()}
+    tensors = {
+        name: np.zeros(s, "f4") for name, s in backbone_shapes("rgb", architecture.width).items()
+    }
     parts = [
         {n.removeprefix(start): a for n, a in tensors.items() if n.startswith(start)}
         for start in ("params/", "state/")

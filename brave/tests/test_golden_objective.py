@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from brave.checkpoints import with_dead_heads
 from brave.model import SHARED_HEADS, BraVe
 from brave.networks.audio_resnet import AudioResNet
 from brave.networks.heads import ProjectAndPredict
@@ -21,6 +20,7 @@ from brave.networks.layers import temporal_shift_of_images, temporal_shift_time_
 from brave.objective import mean_loss, pair_losses, regression_loss, total_loss
 from brave.optim import learning_rate, make_optimizer
 from brave.optimizer_settings import OptimizerSettings, ScheduleSettings
+from brave.released_files import with_dead_heads
 from brave.views import ViewSpec
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ssvideo_core.testing.cases import Case, reference_cases

@@ -25,7 +25,7 @@ from brave.architecture import STEM_CHANNELS, choices
 from brave.networks.audio_resnet import AudioResNet
 from brave.networks.initial import Shapes, draw_variables, variable_shapes
 from brave.networks.tsm_resnet import TSMResNet
-from brave.views import BACKBONES, CHANNELS, NARROW, ViewSpec
+from brave.views import BACKBONES, CHANNELS, MODULES, NARROW, ViewSpec
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -33,7 +33,6 @@ Tensors = Mapping[str, NDArray[Any]]
 VIEWS: Mapping[str, str] = {"rgb": NARROW, "sound": "audio", "flow": "flow"}
 MODALITIES = tuple(VIEWS)
 
-_MODULES = {"tsm_resnet": "TSMResNetV2", "audio_resnet": "res_net_v2"}
 _STEMS = {"tsm_resnet": "tsm_resnet_stem/w", "audio_resnet": "~/initial_conv/w"}
 
 
@@ -41,7 +40,7 @@ def backbone_prefix(modality: str) -> str:
     """The MODULE that all names of a backbone begin with, and "/"."""
     kind = BACKBONES[modality]
     view = ViewSpec(VIEWS[modality], modality, 1, 1, 1, kind)
-    return f"{view.module}/{_MODULES[kind]}/"
+    return f"{view.module}/{MODULES[kind]}/"
 
 
 def stem_name(modality: str) -> str:

@@ -39,10 +39,8 @@ from brave.architecture import (
 )
 from brave.backbones import (
     Tensors,
-    backbone_names,
     backbone_prefix,
     backbone_shapes,
-    backbone_variables,
     held_modalities,
     loadable,
     stem_width,
@@ -129,21 +127,6 @@ class Checkpoint:
         """Those of `tensors` whose names begin with "params/MODULE" or "state/MODULE"."""
         starts = tuple(f"{collection}/{module}" for collection in COLLECTIONS)
         return {name: a for name, a in self.tensors.items() if name.startswith(starts)}
-
-
-def narrow_variables(tensors: Tensors) -> dict[str, Any]:
-    """What `TSMResNet.apply` takes, from the names of `Checkpoint.narrow_tensors`."""
-    return backbone_variables(tensors, "rgb")
-
-
-def narrow_names(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The opposite of `narrow_variables`."""
-    return backbone_names(variables, "rgb")
-
-
-def narrow_shapes(architecture: Architecture) -> Mapping[str, tuple[int, ...]]:
-    """Name to shape of the narrow video backbone's tensors."""
-    return backbone_shapes("rgb", architecture.width)
 
 
 def named(variables: Mapping[str, Any]) -> dict[str, NDArray[Any]]:

@@ -20,7 +20,7 @@ from ssvideo_core.weights import fingerprint
 
 from brave.architecture import UNIT_CHANNELS, Architecture, from_options
 from brave.backbones import MODALITIES, backbone_variables, make_network, random_tensors
-from brave.checkpoints import Checkpoint, collections_of, narrow_variables, read_checkpoint
+from brave.checkpoints import Checkpoint, collections_of, read_checkpoint
 from brave.inputs import expected_input, network_input, unit_range
 from brave.networks.heads import Projector
 from brave.networks.tsm_resnet import EMBEDDING, UNITS
@@ -210,7 +210,7 @@ def load_narrow_backbone(checkpoint: Checkpoint, *, device: str | None = None) -
 
     Raises WeightsError for one without its tensors, ConfigError for a device that does not exist.
     """
-    variables = narrow_variables(checkpoint.narrow_tensors())
+    variables = backbone_variables(checkpoint.narrow_tensors(), "rgb")
     return NarrowBackbone(variables, checkpoint.architecture, device=device)
 
 

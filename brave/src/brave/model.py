@@ -22,7 +22,7 @@ from brave.networks.audio_resnet import AudioResNet
 from brave.networks.heads import HIDDEN_SIZE, ProjectAndPredict
 from brave.networks.initial import draw_variables, variable_shapes
 from brave.networks.tsm_resnet import TSMResNet
-from brave.views import NARROW, ViewSpec, check_views
+from brave.views import MODULES, NARROW, ViewSpec, check_views
 
 SHARED_HEADS = "shared_project"
 Tree = dict[str, Any]
@@ -139,16 +139,13 @@ class _Backbone(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
-        make, name = {
-            "tsm_resnet": (TSMResNet, "TSMResNetV2"),
-            "audio_resnet": (AudioResNet, "res_net_v2"),
-        }[self.view.backbone]
+        make = {"tsm_resnet": TSMResNet, "audio_resnet": AudioResNet}[self.view.backbone]
         network = make(
             width=self.view.width,
             axis_name=self.model.axis_name,
             remat=self.model.remat,
             dtype=self.model.dtype,
-            name=name,
+            name=MODULES[self.view.backbone],
         )
         features: Array = network(x, train=train)
         return features

@@ -22,7 +22,8 @@ from ssvideo_core.checkpoints import load_checkpoint
 from ssvideo_core.errors import ConfigError, DataError
 from ssvideo_core.runs import append_json_line
 
-from brave.checkpoints import NARROW, narrow_variables
+from brave.backbones import backbone_variables
+from brave.checkpoints import NARROW
 from brave.encoders import NarrowBackbone
 from brave.evaluation import Facts, check_videos, evaluate
 from brave.experiment_settings import ExperimentSettings
@@ -52,7 +53,7 @@ class Probe:
         narrow = {name: array for name, array in tensors.items() if name.startswith(starts)}
         config, view = self.settings, self.settings.narrow
         with jax.default_device(device):
-            backbone = NarrowBackbone(narrow_variables(narrow), config.architecture)
+            backbone = NarrowBackbone(backbone_variables(narrow, "rgb"), config.architecture)
             found = evaluate(
                 backbone,
                 self.train,

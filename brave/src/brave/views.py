@@ -15,6 +15,7 @@ from brave.architecture import feature_size
 
 NARROW = "narrow"
 BACKBONES = {"rgb": "tsm_resnet", "flow": "tsm_resnet", "sound": "audio_resnet"}
+MODULES = {"tsm_resnet": "TSMResNetV2", "audio_resnet": "res_net_v2"}  # names in published files
 CHANNELS = {"rgb": 3, "flow": 2, "sound": 1}
 
 
