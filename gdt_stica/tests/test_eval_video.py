@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,6 @@ from ssvideo_core.testing.battery import (
     ranks,
     straight_run,
 )
-from ssvideo_core.testing.synthetic import write_dataset
 from ssvideo_core.views import Pixels, Spread
 
 _spec = importlib.util.spec_from_file_location("plain", Path(__file__).with_name("plain_eval.py"))
@@ -52,18 +51,8 @@ ONE_EPOCH = ["--epochs", "1"]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSVIDEO_CACHE", str(folder / "cache"))
-        patch.setenv("SSVIDEO_WEIGHTS", str(folder / "weights"))
-        yield write_dataset(folder / "embedded", num_train=16, num_test=16, size=32)
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> Path:
-    """Shared, so that the battery's undisturbed run is made once."""
-    return tmp_path_factory.mktemp("runs")
+def data(embedded: Path) -> Path:
+    return embedded
 
 
 class Command:

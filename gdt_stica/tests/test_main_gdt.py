@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -25,7 +25,6 @@ from ssvideo_core.testing.battery import (
     check_workers,
     torchrun,
 )
-from ssvideo_core.testing.synthetic import write_dataset
 from ssvideo_core.views import Samples, Spread
 
 TINY = [
@@ -36,17 +35,8 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSVIDEO_CACHE", str(folder / "cache"))
-        yield write_dataset(folder / "embedded", num_train=16, num_test=16, size=32) / "videos"
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> Path:
-    """Shared, so that the battery's undisturbed run is made once."""
-    return tmp_path_factory.mktemp("runs")
+def data(embedded: Path) -> Path:
+    return embedded / "videos"
 
 
 class Command:

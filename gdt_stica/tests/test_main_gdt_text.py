@@ -66,12 +66,6 @@ def data(tmp_path_factory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> Path:
-    """Shared, so that the battery's undisturbed run is made once."""
-    return tmp_path_factory.mktemp("runs")
-
-
 class Command:
     """The training command on `data`, as the battery builds it."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,6 @@ from ssvideo_core.testing.battery import (
     check_workers,
     ranks,
 )
-from ssvideo_core.testing.synthetic import write_dataset
 from ssvideo_core.views import Samples, Spread
 
 TINY = [
@@ -41,17 +40,8 @@ RATES = [0.001, *(0.001 + 0.009 * k / 7 for k in range(1, 8)), *[0.01] * 8]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSVIDEO_CACHE", str(folder / "cache"))
-        yield write_dataset(folder / "embedded", num_train=16, num_test=16, size=32) / "videos"
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> Path:
-    """Shared, so that the battery's undisturbed run is made once."""
-    return tmp_path_factory.mktemp("runs")
+def data(embedded: Path) -> Path:
+    return embedded / "videos"
 
 
 class Command:
