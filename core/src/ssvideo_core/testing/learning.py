@@ -8,15 +8,17 @@ and training with labels say what the data gives away and what can be learned fr
 
 from __future__ import annotations
 
+import argparse
 import csv
 import dataclasses
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import av
 import numpy as np
@@ -97,10 +99,74 @@ class Learner:
     labelled: Callable[[Videos, int], Encoder]
     recipe: str = "demo"
     flags: tuple[str, ...] = ()
+    data_seeds: tuple[int, ...] = (1, 2)
+    network_seeds: tuple[int, ...] = (0, 1, 2)
 
     def run(self, out: Path, data_seed: int, network_seed: int) -> Path:
         """The folder of one run below `out`."""
         return out / f"run-{self.name}-{data_seed}-{network_seed}".replace(" ", "-")
+
+
+class Seen(Protocol):
+    """What a method measures besides, of a run in its folder, on the test part."""
+
+    def __call__(
+        self, learner: Learner, run: Path, test: Videos, data_seed: int, network_seed: int
+    ) -> None: ...
+
+
+def show(doc: str, out: Path, learners: Sequence[Learner], *, also: Seen | None = None) -> None:
+    """The command of a learn.py: train and score every learner on all its seeds.
+
+    doc: of the script. out: where runs, results.csv and curves.csv lie unless --out says so; runs
+    that are there are not repeated. Learning with labels is that of the first learner.
+    """
+    options = _arguments(doc, out, learners)
+    rows: list[Row] = []
+
+    def add(found: Iterable[Row]) -> None:
+        for row in found:
+            rows.append(row)
+            print(row, flush=True)
+            write_rows(rows, options.out / "results.csv")
+
+    data_seeds: set[int] = set()
+    for data_seed, learner, seed in planned(learners, options):
+        if data_seed not in data_seeds:
+            data_seeds.add(data_seed)
+            add(measure_data(learners[0], options.out, data_seed=data_seed, seed=0))
+        add(measure(learner, options.out, data_seed=data_seed, network_seed=seed))
+        if also is not None:
+            run = learner.run(options.out, data_seed, seed)
+            also(learner, run, open_data(options.out, data_seed)[2], data_seed, seed)
+    write_curves(options.out, options.out / "curves.csv")
+
+
+def _arguments(doc: str, out: Path, learners: Sequence[Learner]) -> argparse.Namespace:
+    names = [learner.name for learner in learners]
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=out)
+    parser.add_argument("--seeds", type=int, nargs="+", help="of the data, for all learners")
+    parser.add_argument("--network-seeds", type=int, nargs="+", help="for all learners")
+    parser.add_argument("--learners", nargs="+", choices=names, default=names)
+    return parser.parse_args()
+
+
+def planned(
+    learners: Sequence[Learner], options: argparse.Namespace
+) -> list[tuple[int, Learner, int]]:
+    """Seed of the data, learner and seed of the network of each run, by the data.
+
+    options: learners (names), seeds and network_seeds (None: those of each learner).
+    """
+    runs = [
+        (data_seed, learner, network_seed)
+        for learner in learners
+        if learner.name in options.learners
+        for data_seed in options.seeds or learner.data_seeds
+        for network_seed in options.network_seeds or learner.network_seeds
+    ]
+    return sorted(runs, key=lambda run: run[0])
 
 
 def read_part(data: Path, ids: Sequence[str]) -> Videos:
