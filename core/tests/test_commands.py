@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import threading
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -32,6 +36,17 @@ def load_encoder(weights, **options):
         raise WeightsError(f"{weights}: no such weights; say 'random'")
     return MeanColour()
 '''
+CONVERT = """
+from pathlib import Path
+from ssvideo_core.errors import WeightsError
+from ssvideo_core.weights import weights_folder
+
+def convert(weights, target, architecture=None):
+    path = weights_folder("mean_colour") / "w.pth" if weights == "paper" else Path(weights)
+    if not path.is_file():
+        raise WeightsError(f"{path}: absent")
+    target.write_bytes(path.read_bytes())
+"""
 RECIPE = """
 about = "one clip each"
 command = "extract"
@@ -246,6 +261,39 @@ def test_convert_needs_weights(method: Method, tmp_path: Path, capsys) -> None:
     assert "no weights to convert" in capsys.readouterr().err
 
 
+def test_convert_fetches_published_weights_when_asked(
+    method: Method, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """Whatever a method's function does then, the file is there."""
+    monkeypatch.setenv("SSVIDEO_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("no_proxy", "*")
+    (tmp_path / "packages" / "mean_colour" / "files.py").write_text(CONVERT)
+    (tmp_path / "published.pth").write_bytes(b"weights")
+    (tmp_path / "own.pth").write_bytes(b"mine")
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/published.pth"
+        record = replace(method.weights[0], address=address)
+        method = replace(method, convert="mean_colour.files:convert", weights=(record,))
+        out = tmp_path / "w.safetensors"
+        words = ["convert", "--out", str(out), "--weights"]
+        assert commands.main(method, [*words, "paper"]) == 2
+        assert "absent" in capsys.readouterr().err
+        assert commands.main(method, [*words, "paper", "--download", "yes"]) == 0
+        assert out.read_bytes() == b"weights"
+        assert commands.main(method, [*words, str(tmp_path / "own.pth"), "--download"]) == 0
+        assert out.read_bytes() == b"mine"
+        server.shutdown()
+
+
+def test_convert_names_no_format_of_one_framework(method: Method, capsys) -> None:
+    with pytest.raises(SystemExit) as end:
+        commands.main(method, ["convert", "--help"])
+    assert end.value.code == 0
+    assert ".pth" not in capsys.readouterr().out
+
+
 def test_override_clip() -> None:
     rgb = ClipSpec("rgb", Spread(30, 1.0), Pixels(112, 112, 112), "repeat_last")
     assert commands.override_clip(rgb, frames=None, size=None) == rgb
@@ -262,6 +310,13 @@ def test_override_clip() -> None:
 def test_views_form(text: str) -> None:
     with pytest.raises(ValueError, match="10x3"):
         commands.read_grid(text)
+
+
+def test_seed_form() -> None:
+    assert commands.read_seed("4294967295") == 2**32 - 1
+    for text in ("4294967296", "9" * 30, "-1", "x"):
+        with pytest.raises(ValueError, match=f"'{text}' is not a"):
+            commands.read_seed(text)
 
 
 @pytest.mark.parametrize("text", ["", "4/4", "a/b", "1"])

@@ -45,6 +45,14 @@ def read_count(text: str) -> int:
     return int(text)
 
 
+def read_seed(text: str) -> int:
+    """A whole number that every framework takes as a seed: 0 to 2**32 - 1."""
+    seed = read_count(text)
+    if seed >= 2**32:
+        raise ValueError(f"'{text}' is not a seed from 0 to {2**32 - 1}")
+    return seed
+
+
 def read_shard(text: str) -> tuple[int, int]:
     """ "0/4" to (0, 4): this process and the number of processes."""
     index, _, count = text.partition("/")
@@ -89,7 +97,7 @@ class Extract:
     output: str = option("embedding", help="embedding, projection, logits or a layer's name")
     keep: str = option("video", help="store one row a video or a view", choices=("video", "views"))
     on_bad: str = option("skip", help="a video that cannot be read", choices=("skip", "raise"))
-    seed: int = option(0, help="of random weights", read=read_count)
+    seed: int = option(0, help="of random weights", read=read_seed)
     device: str = option("cpu", help="where the network runs", operational=True)
     batch_size: int = option(8, help="clips per step")
     workers: int = option(0, help="processes that decode", read=read_count, operational=True)
@@ -132,11 +140,15 @@ class CheckData:
 class Convert:
     """Between a published file and our safetensors; the direction is the target's ending."""
 
-    weights: str = option(help="published name or file")
-    out: Path = option(help="FILE.safetensors, or FILE.pth where the method writes it")
+    weights: str = option(help="published name, file or folder of a run")
+    out: Path = option(
+        help="FILE.safetensors, or a name with the ending of the published files",
+        metavar="FILE",
+    )
     architecture: dict[str, Any] | None = option(
         None, help="options of the network, for weights that do not tell", read=read_options
     )
+    download: bool = option(False, help="fetch published weights if absent", operational=True)
 
 
 @dataclass(frozen=True)
@@ -395,6 +407,10 @@ def convert(method: Method, argv: Sequence[str]) -> int:
     config = configs.parse(Convert, argv, prog=f"{method.name} convert")
     if not method.convert:
         raise ConfigError(f"{method.name} has no weights to convert")
+    if config.download and _published(method, config.weights) is not None:
+        from ssvideo_core.weights import locate
+
+        locate(config.weights, method.weights, method=method.name, download=True)
     resolve(method.convert)(config.weights, config.out, config.architecture)
     print(config.out)
     return EXIT_OK
