@@ -29,9 +29,11 @@ from brave.clips import broad_clips
 from brave.model import BraVe
 from brave.networks.tsm_resnet import TSMResNet
 from brave.released_files import RELEASED_CONFIG
+from brave.training_state import TrainingState, to_tree
 from brave.views import ViewSpec
-from flax.traverse_util import flatten_dict
-from ssvideo_core.errors import ConfigError, WeightsError
+from flax.traverse_util import flatten_dict, unflatten_dict
+from ssvideo_core.checkpoints import save_checkpoint
+from ssvideo_core.errors import ConfigError, DataError, WeightsError
 from ssvideo_core.features import clip_to_json
 from ssvideo_core.testing.fill import fill
 from ssvideo_core.views import ClipSpec, Pixels, Samples, Steps
@@ -654,3 +656,84 @@ def test_a_broken_backbone_is_kept_but_not_stated(
     assert read_safetensors(tmp_path / "a.safetensors")[0].keys() == tensors.keys()
     with pytest.raises(WeightsError, match=f"1 missing in the file: {missing}"):
         load_encoder(str(path), modality="sound")
+
+
+# ---- checkpoints of a run -------------------------------------------------------------------
+
+TOLD = Architecture(1 / 64, 24, 80)
+RUN_CLIPS = {"rgb": RGB, "sound": ClipSpec("sound", Samples(320, 8000), None, "zeros")}
+
+
+def write_run(folder: Path) -> tuple[Tensors, Path]:
+    """What a run has before its end; its checkpoints hold arrays only."""
+    tensors = {**tensors_of("rgb", 1 / 64), **tensors_of("sound", 1 / 64)}
+    first = collections_of({name: np.zeros_like(array) for name, array in tensors.items()})
+    folder.mkdir()
+    untrained = folder / "encoder-untrained.safetensors"
+    broad = {"sound": RUN_CLIPS["sound"]}
+    export(untrained, *first, TOLD, clip=RGB, broad=broad, config=SMALL_CONFIG)
+    for step, parts in ((2, first), (4, collections_of(tensors))):
+        params, state = (unflatten_dict(part, sep="/") for part in parts)
+        tree = to_tree(TrainingState(params, state, {"count": np.array(3)}))
+        newest = save_checkpoint(folder / "checkpoints", step, tree, facts={})
+    return tensors, newest
+
+
+@pytest.mark.parametrize("inside", ["", "checkpoints", "checkpoints/ckpt-00000004"])
+def test_a_run_without_an_end_is_its_newest_checkpoint(inside: str, tmp_path: Path, caplog) -> None:
+    """What its arrays do not tell is what the run began with."""
+    tensors, newest = write_run(tmp_path / "run")
+    run = str(tmp_path / "run" / inside)
+    found = read_checkpoint(run)
+    assert (found.path, found.architecture, found.clips) == (newest, TOLD, RUN_CLIPS)
+    assert found.config == SMALL_CONFIG
+    assert found.tensors.keys() == tensors.keys()
+    convert(run, tmp_path / "a.safetensors")
+    convert(run, tmp_path / "b.npy")
+    assert read_weights(tmp_path / "b.npy")["config"] == SMALL_CONFIG
+    for modality, clip in RUN_CLIPS.items():
+        for path in (run, tmp_path / "a.safetensors"):
+            encoder = load_encoder(str(path), modality=modality)
+            assert encoder.fingerprint == fingerprint(tensors_of(modality, 1 / 64))
+            assert (encoder.clip, encoder.architecture) == (clip, TOLD)
+    assert not caplog.text
+
+
+def test_an_earlier_checkpoint_is_that_one(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    found = read_checkpoint(str(tmp_path / "run" / "checkpoints" / "ckpt-00000002"))
+    assert not any(array.any() for array in found.tensors.values())
+
+
+def test_the_end_of_a_run_wins_over_its_checkpoints(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    path = tmp_path / "run" / "encoder.safetensors"
+    export(path, *collections_of(tensors_of("rgb", 1 / 32)), Architecture(1 / 32))
+    assert read_checkpoint(str(tmp_path / "run")).path == path
+
+
+def test_a_checkpoint_without_its_run_is_read_with_a_warning(tmp_path: Path, caplog) -> None:
+    tensors, newest = write_run(tmp_path / "run")
+    moved = newest.rename(tmp_path / newest.name)
+    found = read_checkpoint(str(moved))
+    assert (found.architecture, found.clip) == (SMALL, CLIP)
+    assert found.tensors.keys() == tensors.keys()
+    assert f"{moved} is not in the folder of its run" in caplog.text
+
+
+def test_folders_that_hold_no_weights(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no checkpoint; expected a folder ckpt-STEP"):
+        read_checkpoint(str(tmp_path))
+    other = save_checkpoint(tmp_path / "checkpoints", 1, {"network": {}, "params": {}}, facts={})
+    with pytest.raises(WeightsError, match="ckpt-00000001: a checkpoint without state of networks"):
+        read_checkpoint(str(other))
+
+
+def test_damaged_metadata_of_a_run_are_named(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    path = tmp_path / "run" / "encoder-untrained.safetensors"
+    write_safetensors(path, small_tensors(), {"clip": '{"rgb": {"modality": "rgb"}}'})
+    with pytest.raises(
+        WeightsError, match=r"encoder-untrained\.safetensors: its metadata 'clip' is"
+    ):
+        read_checkpoint(str(tmp_path / "run"))

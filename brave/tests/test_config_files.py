@@ -88,6 +88,8 @@ def test_values_are_read_by_the_type_of_their_key() -> None:
         (["--config.model.output_dims=4.5"], "output_dims=4.5: expected a whole number"),
         (["--config.model.remat=maybe"], "remat=maybe: expected yes or no"),
         (["--config.optimizer.rate_rules=((1,"], "expected a list"),
+        (["--config.model.broad_views=(5)"], r"broad_views=\(5\): expected a list"),
+        (["--config.model.broad_views=([{[]: 1}])"], "expected a list"),
         (["--config.model.output_dims"], "a value is missing, such as .*output_dims=128"),
         (["--confg.model.remat=yes"], "'--confg.model.remat=yes' is no flag"),
         (["stray"], "'stray' is no flag"),

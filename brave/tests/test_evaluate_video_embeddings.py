@@ -20,16 +20,19 @@ from brave.backbones import backbone_shapes
 from brave.checkpoints import convert, read_checkpoint
 from brave.encoders import load_narrow_backbone
 from brave.evaluate_video_embeddings import PROG, main
+from brave.method import METHOD
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from ssvideo_core.checkpoints import save_checkpoint
+from ssvideo_core.errors import WeightsError
 from ssvideo_core.formats.sequence_examples import VideoRecord, encode_record, parse_record
 from ssvideo_core.formats.tfrecord import read_records, shard_path, write_records
 from ssvideo_core.results import read_results
 from ssvideo_core.testing.fill import fill
 from ssvideo_core.testing.synthetic import CLASSES, render_video
 
-from brave import evaluation
+from brave import evaluation, evaluation_results, weights_files
 
 WIDTH, FRAMES, STEP, SIZE, EPOCHS = 0.125, 4, 2, 32, 2
 NUM_VIDEOS = 16
@@ -204,6 +207,8 @@ def test_several_splits(
 ) -> None:
     caplog.set_level(logging.INFO)
     wanted = in_splits(data, tmp_path / "shards", ["1", "b"])
+    monkeypatch.setitem(METHOD.weights[2].architecture, "width", WIDTH)
+    monkeypatch.setattr(evaluation_results, "SETTINGS", {"image_size": SIZE})
     out, named = tmp_path / "out", ["--dataset", "hmdb51"]
     evaluate, calls = evaluation.evaluate, []
 
@@ -230,9 +235,9 @@ def test_several_splits(
         assert found["mean"][name] == np.mean(pair)
     assert found["published"] == {
         "weights": "va-1x",
-        "top_1_test": {"mean": 0.694, "1": 0.70131, "2": 0.68889, "3": 0.69085},
+        "top_1_test": {"1": 0.70131},
     }
-    assert "top-1 in percent is 69.4 (split mean), 70.131 (split 1)" in caplog.text
+    assert "with C = 0.0001: top-1 in percent is 70.131 (split 1)" in caplog.text
     lines = read_results(out / "results.jsonl")
     assert [(line.key.split, line.key.metric, line.n) for line in lines] == [
         *(("1", "top1", NUM_VIDEOS), ("1", "top5", NUM_VIDEOS)),
@@ -367,6 +372,7 @@ def test_class_mistakes(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         ("--train-epochs", "0", "--train-epochs is 0"),
         ("--workers", "-1", "--workers is -1"),
         ("--seed", "-1", "--seed is -1"),
+        ("--seed", "4294967296", "--seed is 4294967296, expected 0 to 4294967295"),
         ("--svm_regularization", "0", "--svm_regularization is 0.0"),
         ("--svm_regularization", "nan", "--svm_regularization is nan"),
         ("--train_dataset_shards", "nothing*", "'nothing*' matches no file"),
@@ -375,13 +381,69 @@ def test_class_mistakes(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     ],
 )
 def test_wrong_flags(
-    flag: str, value: str, message: str, data: Path, capsys: pytest.CaptureFixture[str]
+    flag: str,
+    value: str,
+    message: str,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(flags(data, flag, value)) == 2
+    out = tmp_path / "out"
+    assert main(flags(data, flag, value, "--out", str(out))) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith(f"{PROG}: ")
     assert message in printed.err
     assert printed.out == ""
+    assert not out.exists()
+
+
+def test_a_checkpoint_of_a_run_is_taken(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = read_checkpoint(str(data / "weights.npy"))
+    state = {"params": dict(found.params), "state": dict(found.state)}
+    folder = save_checkpoint(tmp_path / "checkpoints", 2, state, facts={})
+    seen = []
+
+    def ranks(backbone: Any, *_: Any, **__: Any) -> evaluation.Evaluation:
+        seen.append(backbone.feature_size)
+        one, none = np.zeros(1, np.int64), evaluation.Features(np.zeros((0, 1), "f4"), np.zeros(0))
+        return evaluation.Evaluation(evaluation.Ranks(one, one), none, none, [], [])
+
+    monkeypatch.setattr(evaluation, "evaluate", ranks)
+    for path in (tmp_path, folder):
+        assert main(flags(data, "--checkpoint_path", str(path))) == 0
+    assert seen == [2048 * WIDTH] * 2
+
+
+def test_a_bad_record_of_any_split_leaves_nothing_behind(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = in_splits(data, tmp_path, ["1", "2"])
+    write_shards(tmp_path / "split_2" / "test" / "v", [changed(record_of(0, 0), frames=())] * 2)
+    monkeypatch.setattr(evaluation, "evaluate", None)
+    assert main([*wanted, "--out", str(tmp_path / "out")]) == 2
+    assert "split_2/test/v-00000-of-00002, record 0: image/encoded hol" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_absent_published_file_is_fetched_when_asked_for(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSVIDEO_WEIGHTS", str(tmp_path))
+    named = flags(data, "--checkpoint_path", "va-1x")
+    assert main(named) == 2
+    assert "or add --download" in capsys.readouterr().err
+    asked = []
+
+    def fetch(weights: str, *_: Any, download: bool, **__: Any) -> None:
+        asked.append((weights, download))
+        raise WeightsError("nothing is fetched in tests")
+
+    monkeypatch.setattr(weights_files, "locate", fetch)
+    assert main([*named, "--download", "yes"]) == 2
+    assert "nothing is fetched in tests" in capsys.readouterr().err
+    assert asked == [("va-1x", True)]
 
 
 def test_an_interruption_promises_nothing(

@@ -81,6 +81,7 @@ def test_a_training_is_that_of_its_views(views: str, width: int) -> None:
     # One pair of heads takes features of one size only.
     one_size = len({view.feature_size for view in settings.views}) == 1
     assert settings["model.separate_heads"] is not one_size
+    assert "--config.model.narrow_placement" not in overrides
     video = "video" in TRAININGS[views]
     assert settings.placement == ("random" if video else "start")
 

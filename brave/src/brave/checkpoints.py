@@ -2,7 +2,7 @@
 
 Published files are dictionaries saved by NumPy (`released_files`). Ours are safetensors called
 "params/MODULE/NAME" and "state/MODULE/NAME", with architecture, ClipSpec, fingerprint and config as
-metadata. `ssvideo_core.weights` reads both and runs no code from them.
+metadata. `ssvideo_core.weights` reads both and runs no code from them; `weights_files` finds them.
 
 A file holds a backbone for each view of its training (`backbones`), and the heads.
 """
@@ -23,13 +23,7 @@ from ssvideo_core.errors import ConfigError, WeightsError
 from ssvideo_core.features import clip_from_json, clip_to_json
 from ssvideo_core.methods import PublishedWeights
 from ssvideo_core.views import ClipSpec
-from ssvideo_core.weights import (
-    fingerprint,
-    json_entry,
-    locate,
-    read_safetensors,
-    write_safetensors,
-)
+from ssvideo_core.weights import fingerprint, json_entry, write_safetensors
 
 from brave.architecture import (
     CLIP,
@@ -50,11 +44,11 @@ from brave.method import METHOD
 from brave.model import BraVe
 from brave.released_files import (
     COLLECTIONS,
-    read_released,
     released_config,
     with_dead_heads,
     write_released,
 )
+from brave.weights_files import open_weights
 
 NARROW = backbone_prefix("rgb")
 
@@ -158,40 +152,38 @@ def read_checkpoint(
     modality: str | None = "rgb",
     download: bool = False,
 ) -> Checkpoint:
-    """Read a published name, a file of either format, or a folder with `encoder.safetensors`.
+    """Read weights, whatever they are given as.
 
+    weights: a published name, a file of either format, a folder with `encoder.safetensors`, a
+    checkpoint `ckpt-STEP/`, or a run's folder, of which the newest complete checkpoint is read
+    while it has no `encoder.safetensors`.
     options: of the architecture. They win over the shapes of the tensors, these over the file's
-    metadata, these over its config, that over the published record. modality: of the backbone that
-    is meant, None for the first of rgb, sound and flow that is there.
+    metadata, these over its config, that over the published record. Metadata and config of a
+    checkpoint are those of the file that its run began with. modality: of the backbone that is
+    meant, None for the first of rgb, sound and flow that is there.
     Raises WeightsError for an absent, forbidden or unknown file and for one without this backbone,
-    ConfigError for a wrong option.
+    DataError for a folder without a whole checkpoint, ConfigError for a wrong option.
     """
-    path, published = locate(weights, METHOD.weights, method=METHOD.name, download=download)
-    tensors, config, metadata = _read(path)
-    params, state = collections_of(tensors)
+    found = open_weights(weights, download=download)
+    path, published, config = found.path, found.published, found.config
+    params, state = collections_of(found.tensors)
     meant = modality or next(iter(held_modalities(params)), "rgb")
     known = {
         **(published.architecture if published else {}),
         **{name: config[name] for name in SOUND_OPTIONS if name in config},
-        **json_entry(path, metadata, "architecture"),
+        **json_entry(found.described, found.metadata, "architecture"),
         "width": stem_width(params, meant, path),
         **(options or {}),
     }
-    stored = json_entry(path, metadata, "clip")
+    stored = json_entry(found.described, found.metadata, "clip")
     try:
         clips = {name: clip_from_json(record) for name, record in stored.items()}
     except (KeyError, TypeError) as error:
-        raise WeightsError(f"{path}: its metadata 'clip' is no ClipSpec ({error!r})") from None
+        raise WeightsError(
+            f"{found.described}: its metadata 'clip' is no ClipSpec ({error!r})"
+        ) from None
     architecture = from_options(known)
     return Checkpoint(path, params, state, architecture, clips, published, config, meant)
-
-
-def _read(path: Path) -> tuple[Tensors, dict[str, Any], Mapping[str, str]]:
-    """Tensors as "params/…" and "state/…", config, metadata."""
-    if path.suffix == ".safetensors":
-        tensors, metadata = read_safetensors(path)
-        return tensors, json_entry(path, metadata, "config"), metadata
-    return *read_released(path), {}
 
 
 def collections_of(tensors: Tensors) -> list[Tensors]:
@@ -209,19 +201,20 @@ def export(
     architecture: Architecture,
     *,
     clip: ClipSpec = CLIP,
+    broad: Mapping[str, ClipSpec] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> None:
     """Write our format: tensors, and as JSON metadata what `load_encoder` needs to know.
 
     params, state: "MODULE/NAME" to array; all modules are kept. architecture, clip: of the backbone
-    of the clip's modality. config: the released trainer's options, which tell the clips of other
-    backbones (`clips.broad_clips`).
+    of the clip's modality. broad: clips of other backbones by modality. config: the released
+    trainer's options, which tell the clips of those that `broad` leaves out (`clips.broad_clips`).
     Metadata: "architecture" (all options), "clip" and "fingerprint" (by modality, of all backbones
     that can be loaded), "config". Raises WeightsError when the tensors of this backbone are not
     those of the architecture.
     """
     meant: str = clip.modality
-    own, clips = config or {}, {meant: clip}
+    own, clips = config or {}, {**(broad or {}), meant: clip}
     _write(path, Checkpoint(path, params, state, architecture, clips, config=own, modality=meant))
 
 

@@ -28,11 +28,12 @@ class EvaluateVideoEmbeddings:
     Prints one line of JSON with top_1_train, top_5_train, top_1_test and top_5_test as fractions;
     all else goes to standard error. Shards are DMVR's, with a label in every record. Of several
     --splits it holds these numbers of each ("splits"), their mean, and what the original's README
-    states for published weights ("published"), given --dataset hmdb51 or ucf101.
+    states for published weights under these settings ("published"), given --dataset hmdb51 or
+    ucf101.
     """
 
     checkpoint_path: str = option(
-        help=".npy of the original, published name, safetensors or folder of a run",
+        help=".npy of the original, published name, safetensors, ckpt-STEP or folder of a run",
         flags=("--checkpoint_path", "--checkpoint-path"),
     )
     batch_size: int = option(help="crops per step", flags=("--batch_size", "--batch-size"))
@@ -71,6 +72,7 @@ class EvaluateVideoEmbeddings:
     out: Path | None = option(
         None, help="folder for results.jsonl and the features", operational=True
     )
+    download: bool = option(False, help="fetch published weights if absent", operational=True)
     protocol: str = option(
         "brave-svm", help="the only one; for `evaluate --protocol`", choices=("brave-svm",)
     )

@@ -139,12 +139,12 @@ def _from_text(default: Any, text: str | None, where: str) -> Any:
         if isinstance(default, tuple):
             return _read_tuple(text)
         return type(default)(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError):
         raise ConfigError(f"{where}={text}: expected {_expected(default)}") from None
 
 
 def _read_tuple(text: str) -> tuple[Any, ...]:
-    """ "a,b", or a Python list or tuple."""
+    """ "a,b", or a Python list or tuple; TypeError for what only looks like one, such as (5)."""
     if text.startswith(("(", "[")):
         return tuple(ast.literal_eval(text))
     return tuple(part for part in text.split(",") if part)

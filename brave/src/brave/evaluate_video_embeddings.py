@@ -17,6 +17,7 @@ from brave.config import TEST_SHORT_SIDE, EvaluateVideoEmbeddings
 if TYPE_CHECKING:
     from brave.checkpoints import Checkpoint
     from brave.encoders import NarrowBackbone
+    from brave.evaluation import Facts
     from brave.records import LabelledVideos
 
 PROG = "brave.evaluate_video_embeddings"
@@ -40,19 +41,19 @@ def _run(config: EvaluateVideoEmbeddings) -> int:
     from brave.encoders import load_narrow_backbone
     from brave.records import LabelledVideos
 
-    if config.out is not None:
-        evaluation_results.prepare(config.out)
     videos = [
         (LabelledVideos(one.train_dataset_shards), LabelledVideos(one.test_dataset_shards))
         for one in splits
     ]
-    checkpoint = read_checkpoint(config.checkpoint_path)
+    checkpoint = read_checkpoint(config.checkpoint_path, download=config.download)
     backbone = load_narrow_backbone(checkpoint, device=config.device or None)
-    found = {}
-    for one, (train, test) in zip(splits, videos, strict=True):
-        if one.split:
-            _LOG.info("split %s", one.split)
-        found[one.split] = _evaluate(one, train, test, backbone, checkpoint, reuse=len(splits) > 1)
+    checked = [_checked(one, *parts) for one, parts in zip(splits, videos, strict=True)]
+    if config.out is not None:
+        evaluation_results.prepare(config.out)
+    found = {
+        one.split: _evaluate(one, *parts, facts, backbone, checkpoint, reuse=len(splits) > 1)
+        for one, parts, facts in zip(splits, videos, checked, strict=True)
+    }
     stated = evaluation_results.published_numbers(config, checkpoint)
     if stated:
         numbers = ", ".join(f"{percent:g} (split {split})" for split, percent in stated.items())
@@ -61,10 +62,19 @@ def _run(config: EvaluateVideoEmbeddings) -> int:
     return EXIT_OK
 
 
+def _checked(config: EvaluateVideoEmbeddings, train: LabelledVideos, test: LabelledVideos) -> Facts:
+    from brave.evaluation import check_videos
+
+    if config.split:
+        _LOG.info("split %s", config.split)
+    return check_videos(train, test, workers=config.workers)
+
+
 def _evaluate(
     config: EvaluateVideoEmbeddings,
     train: LabelledVideos,
     test: LabelledVideos,
+    facts: Facts,
     backbone: NarrowBackbone,
     checkpoint: Checkpoint,
     *,
@@ -80,7 +90,8 @@ def _evaluate(
 
     from brave import evaluation, evaluation_results
 
-    facts = evaluation.check_videos(train, test, workers=config.workers)
+    if config.split:
+        _LOG.info("split %s", config.split)
     if config.out is not None and reuse:
         known = evaluation_results.known_accuracies(facts, config=config, checkpoint=checkpoint)
         if known is not None:
@@ -117,7 +128,7 @@ def _check(config: EvaluateVideoEmbeddings) -> None:
         ("image_size", 1, TEST_SHORT_SIDE),
         ("train-epochs", 1, None),
         ("workers", 0, None),
-        ("seed", 0, None),
+        ("seed", 0, 2**32 - 1),  # what scikit-learn takes
     ):
         value = getattr(config, name.replace("-", "_"))
         if value < low or (high is not None and value > high):

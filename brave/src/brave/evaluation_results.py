@@ -34,7 +34,7 @@ from brave.config import TEST_SHORT_SIDE, EvaluateVideoEmbeddings
 from brave.crops import SPATIAL_CROPS, TEMPORAL_CROPS
 from brave.evaluation import Evaluation, Facts
 from brave.method import METHOD
-from brave.published_numbers import published_top1
+from brave.published_numbers import MEAN, NOT_STATED, SETTINGS, SPLITS, published_top1
 
 _LOG = logging.getLogger(__name__)
 
@@ -91,15 +91,15 @@ def summary(
 ) -> Mapping[str, Any]:
     """What the command prints: the accuracies of the only split, else of each and their mean.
 
-    found: accuracies by split. Of published weights, several splits have the numbers of the
-    original's README beside them, as fractions too.
+    found: accuracies by split. Several splits have the numbers that `published_numbers` finds
+    beside them, as fractions too.
     """
     if len(found) == 1:
         return next(iter(found.values()))
     names = list(next(iter(found.values())))
     mean = {name: float(np.mean([one[name] for one in found.values()])) for name in names}
     whole: dict[str, Any] = {"splits": found, "mean": mean}
-    record, stated = published_weights(checkpoint), published_numbers(config, checkpoint)
+    record, stated = published_weights(config, checkpoint), published_numbers(config, checkpoint)
     if record is not None and stated:
         fractions = {split: round(percent / 100, 5) for split, percent in stated.items()}
         whole["published"] = {"weights": record.name, "top_1_test": fractions}
@@ -109,15 +109,34 @@ def summary(
 def published_numbers(
     config: EvaluateVideoEmbeddings, checkpoint: Checkpoint
 ) -> Mapping[str, float]:
-    """Top-1 in percent by split, as the original's README states it; nothing where it does not."""
-    record = published_weights(checkpoint)
-    return {} if record is None else published_top1(record.name, config.dataset)
+    """What the original's README states for these weights and settings: top-1 in percent by split.
+
+    Nothing where it does not; else of the splits that `config` names, their mean when it names all
+    three, and what is stated without a split.
+    """
+    record = published_weights(config, checkpoint)
+    if record is None:
+        return {}
+    named = {*config.splits, config.split, NOT_STATED}
+    if named >= set(SPLITS):
+        named.add(MEAN)
+    stated = published_top1(record.name, config.dataset)
+    return {split: percent for split, percent in stated.items() if split in named}
 
 
-def published_weights(checkpoint: Checkpoint) -> PublishedWeights | None:
-    """The record of a checkpoint that was asked for by its name, or that has a published file's."""
+def published_weights(
+    config: EvaluateVideoEmbeddings, checkpoint: Checkpoint
+) -> PublishedWeights | None:
+    """The record that an evaluation reproduces, if any.
+
+    The checkpoint was asked for by its name or has a published file's, and the width of its record;
+    clips and C are those of the published numbers.
+    """
     files = {record.file: record for record in METHOD.weights}
-    return checkpoint.published or files.get(checkpoint.path.name)
+    record = checkpoint.published or files.get(checkpoint.path.name)
+    same_settings = all(getattr(config, name) == value for name, value in SETTINGS.items())
+    same_width = record and checkpoint.architecture.width == record.architecture["width"]
+    return record if same_settings and same_width else None
 
 
 def results(
@@ -152,7 +171,7 @@ def results(
 
 def _key(config: EvaluateVideoEmbeddings, checkpoint: Checkpoint) -> Key:
     """Of the results, but for the metric."""
-    record = published_weights(checkpoint)
+    record = published_weights(config, checkpoint)
     return Key(
         method=METHOD.name,
         weights=config.checkpoint_path if record is None else record.name,

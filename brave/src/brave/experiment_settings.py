@@ -6,7 +6,8 @@ No framework is needed here, so that a wrong configuration is refused in a secon
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from brave.view_sampling import Placement
 from brave.views import BACKBONES, NARROW, ViewSpec, check_views
 
 MODALITIES = {"video": "rgb", "audio": "sound", "flow": "flow"}
+_FORM = ("num_frames", "step", "image_size")  # of a view; keys of the configuration begin so
 PRECISIONS = ("float32", "bfloat16")
 # The paper's evaluation sees twice the frames of the narrow view, squares of 224 from 256 pixels.
 EVALUATION_FRAMES, EVALUATION_SIDE = 2, 256 / 224
@@ -62,6 +64,7 @@ OPERATIONAL = (
     "experiment.probe_epochs",
     "experiment.probe_batch_size",
 )
+_MOST_SEED = 2**32 - 1  # what scikit-learn takes
 _LEAST = {
     "training_steps": 1,
     "random_seed": 0,
@@ -77,6 +80,14 @@ _LEAST = {
     "model.num_spectrogram_bins": 1,
     "model.fft_step": 1,
     "model.input_audio_sample_rate": 1,
+}
+_ABOVE_ZERO = ("model.input_video_sample_rate", "experiment.probe_svm_regularization")
+_WORDS = {
+    "model.dataset_shards": "/data/train-*",
+    "model.broad_views": "video,audio",
+    "experiment.eval_modes": "eval",
+    "experiment.probe_train_shards": "/data/train-*",
+    "experiment.probe_test_shards": "/data/test-*",
 }
 
 
@@ -107,14 +118,23 @@ class ExperimentSettings:
         return Architecture(self.narrow.width)
 
     def released_config(self) -> dict[str, Any]:
-        """The options that a file of the original has, with exactly its names."""
+        """The options that a file of the original has, with exactly its names.
+
+        They know one form of broad views: the frames of the first one, the pixels of the first one
+        that has some.
+        """
         made = {key: self.config[f"model.{key}"] for key in RELEASED_KEYS}
+        first = self.broad[0]
+        pictures = next((view for view in self.broad if view.modality != "sound"), first)
         width = made["tsm_resnet_width_multiplier"]
         names = [view.name for view in self.broad]
         return {
             **made,
             "include_video_in_broad_view": "video" in names,
             "include_audio_in_broad_view": "audio" in names,
+            "num_frames_broad": first.num_frames,
+            "step_broad": first.step,
+            "image_size_broad": pictures.image_size,
             "tsm_resnet_width_multiplier": int(width) if width.is_integer() else width,
             "dataset_shards": list(made["dataset_shards"]),
         }
@@ -125,11 +145,7 @@ def settings_of(config: Config) -> ExperimentSettings:
 
     Raises ConfigError for values that do not exist or do not go together.
     """
-    for key, least in _LEAST.items():
-        if config[key] < least:
-            raise ConfigError(f"--config.{key}={config[key]}, expected {least} or more")
-    quirks = resolve(config["fidelity"], {quirk.name: config[quirk.name] for quirk in QUIRKS})
-    config = {**config, **quirks}
+    _check_values(config)
     if config["model.precision"] not in PRECISIONS:
         raise ConfigError(
             f"--config.model.precision={config['model.precision']}: expected "
@@ -137,6 +153,12 @@ def settings_of(config: Config) -> ExperimentSettings:
         )
     narrow, broad = _views(config)
     check_views(narrow, broad)
+    quirks = resolve(
+        config["fidelity"],
+        {quirk.name: config[quirk.name] for quirk in QUIRKS},
+        broad_video=any(view.modality == "rgb" for view in broad),
+    )
+    config = {**config, **quirks}
     return ExperimentSettings(
         config=config,
         narrow=narrow,
@@ -147,30 +169,65 @@ def settings_of(config: Config) -> ExperimentSettings:
     )
 
 
+def _check_values(config: Config) -> None:
+    """Raise ConfigError for numbers that are too small, too large or none, and words that are none.
+
+    Types are those of the packaged configuration; what a list holds is not.
+    """
+    for key, least in _LEAST.items():
+        if config[key] < least:
+            raise ConfigError(f"--config.{key}={config[key]}, expected {least} or more")
+    if config["random_seed"] > _MOST_SEED:
+        raise ConfigError(
+            f"--config.random_seed={config['random_seed']}, expected 0 to {_MOST_SEED}"
+        )
+    for key, value in config.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"--config.{key}={value}, expected a finite number")
+    for key in _ABOVE_ZERO:
+        if config[key] <= 0:
+            raise ConfigError(f"--config.{key}={config[key]}, expected a number above 0")
+    for key, example in _WORDS.items():
+        for word in config[key]:
+            if not isinstance(word, str):
+                raise ConfigError(
+                    f"--config.{key} has {word!r}, expected words, such as --config.{key}={example}"
+                )
+
+
 def _views(config: Config) -> tuple[ViewSpec, tuple[ViewSpec, ...]]:
-    names = config["model.broad_views"] or tuple(
+    words = config["model.broad_views"] or tuple(
         name for name in ("video", "audio") if config[f"model.include_{name}_in_broad_view"]
     )
-    return _view(config, NARROW, "narrow"), tuple(_view(config, name, "broad") for name in names)
+    narrow = _view(config, NARROW, "rgb", [config[f"model.{key}_narrow"] for key in _FORM])
+    return narrow, tuple(_broad_view(config, word) for word in words)
 
 
-def _view(config: Config, name: str, kind: str) -> ViewSpec:
-    modality = "rgb" if name == NARROW else MODALITIES.get(name.partition("_")[0])
+def _broad_view(config: Config, word: str) -> ViewSpec:
+    """Of a name, which takes the common keys, or of NAME:FRAMES:STEP:SIZE; sound has no SIZE."""
+    name, *numbers = word.split(":")
+    modality = MODALITIES.get(name.partition("_")[0])
     if modality is None:
         raise ConfigError(
-            f"--config.model.broad_views has '{name}', expected names that begin with "
+            f"--config.model.broad_views has '{word}', expected names that begin with "
             f"{', '.join(MODALITIES)}, such as video_2"
         )
-    network = "audio_resnet" if modality == "sound" else "tsm_resnet"
-    return ViewSpec(
-        name=name,
-        modality=modality,
-        num_frames=config[f"model.num_frames_{kind}"],
-        step=config[f"model.step_{kind}"],
-        image_size=config[f"model.image_size_{kind}"],
-        backbone=BACKBONES[modality],
-        width=config[f"model.{network}_width_multiplier"],
-    )
+    form = _FORM[:2] if modality == "sound" else _FORM
+    if numbers and not (len(numbers) == len(form) and all(map(str.isdecimal, numbers))):
+        raise ConfigError(
+            f"--config.model.broad_views has '{word}', expected '{name}' or '{name}:' and the "
+            f"whole numbers {':'.join(form)}, such as video:64:4:112 and audio:64:4"
+        )
+    common = [config[f"model.{key}_broad"] for key in _FORM]
+    return _view(config, name, modality, [*map(int, numbers), *common[len(numbers) :]])
+
+
+def _view(config: Config, name: str, modality: str, form: Sequence[int]) -> ViewSpec:
+    """form: the values of _FORM."""
+    num_frames, step, image_size = form
+    backbone = BACKBONES[modality]
+    width = config[f"model.{backbone}_width_multiplier"]
+    return ViewSpec(name, modality, num_frames, step, image_size, backbone, width)
 
 
 def _optimizer(config: Config) -> OptimizerSettings:
@@ -189,7 +246,7 @@ def _optimizer(config: Config) -> OptimizerSettings:
             int(step): float(scale) for step, scale in schedule["boundaries_and_scales"]
         }
         given["rate_rules"] = tuple((str(name), float(by)) for name, by in given["rate_rules"])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(
             "--config.optimizer: boundaries_and_scales and rate_rules are lists of pairs, such as "
             f"((1000, 0.1),) and (('.*predictor.*', 10.0),); found others ({error})"
@@ -209,8 +266,13 @@ def record_of(
 ) -> Any:
     """A dataclass for `ssvideo_core.runs.start_run`: each key a field, with _ for its dots.
 
-    videos: where the shards come from. operational: flags that change no result.
+    videos: where the shards come from. operational: flags that change no result. Raises
+    ConfigError when the configuration names shards too.
     """
+    if videos is not None and settings["model.dataset_shards"]:
+        raise ConfigError(
+            "--videos and --config.model.dataset_shards are both given; give one of them"
+        )
     values = {**settings.config, "videos": videos, **operational}
     kept = {key.replace(".", "_"): value for key, value in values.items()}
     free = {key.replace(".", "_") for key in (*OPERATIONAL, *operational)}

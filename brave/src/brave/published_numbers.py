@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_HMDB51_SPLITS = ("mean", "1", "2", "3")
+# The settings behind them, by flag: C, the clips, how many of each training video.
+SETTINGS: Mapping[str, float] = {
+    "svm_regularization": 1e-4,
+    "num_video_frames": 32,
+    "video_step": 2,
+    "image_size": 224,
+    "train_epochs": 10,
+}
+MEAN, NOT_STATED = "mean", "not stated"
+SPLITS = ("1", "2", "3")
+_HMDB51_SPLITS = (MEAN, *SPLITS)
 _HMDB51 = {
     "va-f-1x": (69.2, 71.307, 68.497, 67.843),
     "va-f-2x": (69.9, 72.157, 68.432, 69.020),
@@ -26,5 +36,5 @@ def published_top1(weights: str, dataset: str) -> Mapping[str, float]:
     if dataset == "hmdb51" and weights in _HMDB51:
         return dict(zip(_HMDB51_SPLITS, _HMDB51[weights], strict=True))
     if dataset == "ucf101" and weights in _UCF101:
-        return {"not stated": _UCF101[weights]}
+        return {NOT_STATED: _UCF101[weights]}
     return {}

@@ -1,7 +1,8 @@
 """Where the released trainer differs from what it means to do, and what ours does.
 
-Each quirk is a key of the configuration. Its value "" means what `fidelity` says; `resolve` puts
-plain words there, which the functions below training take as keywords.
+Each quirk is a key of the configuration. Its value "" means what `fidelity` says, and of
+`model.narrow_placement` what the broad views say; `resolve` puts plain words there, which the
+functions below training take as keywords.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Mapping
 
 from ssvideo_core.errors import ConfigError
 from ssvideo_core.quirks import FIDELITIES, Quirk
+
+PLACEMENT = "model.narrow_placement"
 
 QUIRKS = (
     Quirk(
@@ -30,26 +33,32 @@ QUIRKS = (
         "by their norm: where it acts, the factor has hardly any effect.",
     ),
     Quirk(
-        name="model.narrow_placement",
+        name=PLACEMENT,
         released="start",
         fixed="random",
-        default="start",
+        default="random",
         why="The narrow view begins where the broad ones begin. The paper finds that too easy when "
-        "a broad view is video; with sound it makes no difference.",
+        "a broad view is video. Without such a view, as with sound alone, all three columns mean "
+        "`start`.",
     ),
 )
 
 
-def resolve(fidelity: str, given: Mapping[str, str]) -> dict[str, str]:
+def resolve(fidelity: str, given: Mapping[str, str], *, broad_video: bool) -> dict[str, str]:
     """Quirk to value, for all of them.
 
     given: what the configuration says of each; "" leaves it to `fidelity`, one of `FIDELITIES`.
-    Raises ConfigError for a fidelity or a value that does not exist.
+    broad_video: whether some broad view is video; without one the narrow view begins with the
+    others unless something else is given. Raises ConfigError for a fidelity or a value that
+    does not exist.
     """
     _check("fidelity", fidelity, FIDELITIES)
     values = {}
     for quirk in QUIRKS:
-        value = given[quirk.name] or quirk.value(fidelity)
+        meant = quirk.value(fidelity)
+        if quirk.name == PLACEMENT and not broad_video:
+            meant = quirk.released
+        value = given[quirk.name] or meant
         _check(quirk.name, value, (quirk.released, quirk.fixed))
         values[quirk.name] = value
     return values

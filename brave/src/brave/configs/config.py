@@ -60,6 +60,8 @@ def _model() -> ConfigDict:
     model.include_video_in_broad_view = False
     model.include_audio_in_broad_view = True
     # (ours) Names instead of these two, for any number of broad views: video, video_2, audio, flow.
+    # A name alone takes the keys _broad below; video:64:4:112 has frames, step and size of its own,
+    # audio:64:4 frames and step.
     model.broad_views = ()
     model.num_frames_narrow = 16
     model.step_narrow = 2
@@ -69,7 +71,8 @@ def _model() -> ConfigDict:
     model.image_size_broad = 112
     model.num_spectrogram_bins = 80
     model.fft_step = 160
-    model.narrow_placement = ""  # (ours) start or random; "": as fidelity says
+    # (ours) start or random; "": as fidelity says, and start when no broad view is video
+    model.narrow_placement = ""
 
     model.output_dims = 128
     model.tsm_resnet_width_multiplier = 1.0
