@@ -51,7 +51,6 @@ LONGER = (  # than the two minutes of the demo
 )
 VIDEO_VIEW = (  # what the demo's broad view of sound becomes
     *("--config.model.broad_views", "video", "--config.model.image_size_broad", "32"),
-    *("--config.model.narrow_placement", "random"),
 )
 NETWORK = TSMResNet(WIDTH)
 
