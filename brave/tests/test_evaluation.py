@@ -12,7 +12,7 @@ from brave.crops import Crop, TestCrops
 from brave.evaluation import Features, Ranks, check_videos, embed_videos, evaluate, svm_ranks
 from brave.records import LabelledVideos
 from numpy.typing import NDArray
-from ssvideo_core.errors import DecodeError, ProtocolError
+from ssvideo_core.errors import DataError, DecodeError, ProtocolError
 from ssvideo_core.evaluate.svm import LinearClassifier
 from ssvideo_core.formats.sequence_examples import VideoRecord, encode_record
 from ssvideo_core.formats.tfrecord import write_records
@@ -73,6 +73,25 @@ def test_any_number_of_classes(tmp_path: Path, num_classes: int) -> None:
         assert accuracies["top_5_train"] == accuracies["top_5_test"] == 1
     if num_classes == 2:
         assert accuracies["top_1_test"] == 1
+
+
+def test_test_squares_are_cut_from_pictures_of_the_short_side(tmp_path: Path) -> None:
+    """The upper quarter of the pictures is white, the rest of one colour for each class."""
+    payloads = []
+    for label in (0, 1):
+        frame = np.full((80, 80, 3), 100 * label, np.uint8)
+        frame[:20] = 255
+        frames = [simplejpeg.encode_jpeg(frame, quality=100)] * 2
+        payloads.append(encode_record(VideoRecord(frames, labels=np.array([label]))))
+    write_records(tmp_path / "s", payloads)
+    videos = LabelledVideos(str(tmp_path / "s"))
+    options = {"C": 1.0, "batch_size": 8, "num_frames": 2, "step": 1, "size": 280, "epochs": 1}
+    with pytest.raises(DataError, match="256"):
+        evaluate(Means(), videos, videos, **options)
+    found = evaluate(Means(), videos, videos, short_side=320, **options)
+    # Of 320 rows 80 are white; squares of 280 begin at row 0, 20 and 40.
+    white = np.array([80, 60, 40]) / 280
+    np.testing.assert_allclose(found.test.values[:3], white[:, None].repeat(3, 1), atol=0.01)
 
 
 def test_accuracies_count_ranks() -> None:

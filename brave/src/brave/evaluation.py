@@ -23,6 +23,7 @@ from ssvideo_core.loading import ordered_map
 from ssvideo_core.progress import Meter, Report
 
 from brave.augmentations import augment, resize_grid, stack
+from brave.config import TEST_SHORT_SIDE
 from brave.crops import (
     SPATIAL_CROPS,
     TEMPORAL_CROPS,
@@ -95,17 +96,20 @@ def evaluate(
     num_frames: int = 32,
     step: int = 2,
     size: int = 224,
+    short_side: int = TEST_SHORT_SIDE,
     epochs: int = 10,
     seed: int = 0,
     workers: int = 0,
     progress: Report | None = None,
 ) -> Evaluation:
-    """The whole protocol. num_frames, step: of a clip; size: pixels per side, at most 256.
+    """The whole protocol. num_frames, step: of a clip; size: pixels per side, at most `short_side`.
 
-    facts: what `check_videos` returned, if it was called before. epochs: random clips of each
-    training video. seed: of these and of the solver. workers: processes that decode; the numbers do
-    not depend on them. progress: called for every video. Raises as `check_videos` before anything
-    is computed, and DecodeError for a damaged frame.
+    short_side: pixels to which a test picture is scaled before its squares are cut out; random
+    parts of a training picture are fractions of it, whatever its size. facts: what `check_videos`
+    returned, if it was called before. epochs: random clips of each training video. seed: of these
+    and of the solver. workers: processes that decode; the numbers do not depend on them. progress:
+    called for every video. Raises as `check_videos` before anything is computed, DecodeError for a
+    damaged frame, and DataError for a `size` above `short_side`.
     """
     train_facts, test_facts = facts or check_videos(train, test, workers=workers)
     group = TEMPORAL_CROPS * SPATIAL_CROPS
@@ -118,7 +122,7 @@ def evaluate(
         return Features(values, np.repeat([fact.label for fact in facts], crops))
 
     of_train = features(TrainCrops(train, num_frames, step, epochs, seed), train_facts, epochs)
-    of_test = features(TestCrops(test, num_frames, step, size), test_facts, group)
+    of_test = features(TestCrops(test, num_frames, step, size, short_side), test_facts, group)
     _LOG.info("linear SVM on %d x %d features", *of_train.values.shape)
     ranks = svm_ranks(of_train, of_test, C=C, group=group, seed=seed)
     return Evaluation(ranks, of_train, of_test, train_facts, test_facts)

@@ -41,13 +41,14 @@ class Experiment:
     )
     videos: Path | None = option(
         None,
-        help="folder or CSV list of videos; shards of them are written into the run's folder first",
+        help="folder or CSV list of videos; shards of them, or of their part train if they have "
+        "one, are written into the run's folder first",
         metavar="PATH",
     )
     jaxline_mode: str = option(
         "train",
-        help="eval: a linear probe of every new checkpoint of a run; the others with train: of "
-        "each checkpoint right after it is written",
+        help="eval: a linear probe of every checkpoint of a run, until its last, with the settings "
+        "of its command; the others with train: of each checkpoint right after it is written",
         choices=MODES,
         flags=("--jaxline_mode", "--jaxline-mode"),
     )

@@ -1,6 +1,7 @@
 """The online linear probe: what frozen features of a checkpoint are worth, while training goes on.
 
-It is the paper's evaluation with fewer clips of each training video, and of the run's own size.
+It is the paper's evaluation with fewer clips of each training video, and of the run's own size:
+the part of a picture that a clip shows is the paper's.
 
 RUN/probe.jsonl     a line for each checkpoint: step, top_1_test, …
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import jax
 from ssvideo_core.checkpoint_files import is_complete, newest_first
 from ssvideo_core.checkpoints import load_checkpoint
+from ssvideo_core.config import to_json
 from ssvideo_core.errors import ConfigError, DataError
 from ssvideo_core.runs import append_json_line
 
@@ -26,7 +28,7 @@ from brave.backbones import backbone_variables
 from brave.checkpoints import NARROW
 from brave.encoders import NarrowBackbone
 from brave.evaluation import Facts, check_videos, evaluate
-from brave.experiment_settings import ExperimentSettings
+from brave.experiment_settings import ExperimentSettings, record_of
 from brave.records import LabelledVideos
 
 POLL_S = 10.0
@@ -51,7 +53,8 @@ class Probe:
         """
         starts = (f"params/{NARROW}", f"state/{NARROW}")
         narrow = {name: array for name, array in tensors.items() if name.startswith(starts)}
-        config, view = self.settings, self.settings.narrow
+        config, view, pixels = self.settings, self.settings.narrow, self.settings.clip.pixels
+        assert pixels is not None, "the narrow view is of pictures"
         with jax.default_device(device):
             backbone = NarrowBackbone(backbone_variables(narrow, "rgb"), config.architecture)
             found = evaluate(
@@ -64,6 +67,7 @@ class Probe:
                 num_frames=2 * view.num_frames,
                 step=view.step,
                 size=view.image_size,
+                short_side=pixels.short_side,
                 epochs=config["experiment.probe_epochs"],
                 seed=config["random_seed"],
                 workers=self.workers,
@@ -84,22 +88,52 @@ def make_probe(settings: ExperimentSettings, *, workers: int = 0) -> Probe:
     return Probe(settings, train, test, check_videos(train, test, workers=workers), workers)
 
 
-def probe_run(probe: Probe, folder: Path, device: jax.Device) -> None:
-    """Probe the newest checkpoint of a run again and again, until that of its last step is done.
+def check_run(settings: ExperimentSettings, folder: Path) -> None:
+    """Raise ConfigError for a folder that is no run, or one of other networks, views or length."""
+    path = folder / "config.json"
+    try:
+        stored = dict(json.loads(path.read_text())["config"])
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{folder} is no run (there is no config.json); train first, or give it"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is not a run's record ({error}); give another folder") from None
+    wanted = to_json(record_of(settings, None, {}))
+    differing = [
+        f"{name}: {stored.get(name)!r} there, {value!r} now"
+        for name, value in wanted.items()
+        if _decides(name) and stored.get(name) != value
+    ]
+    if differing:
+        raise ConfigError(
+            f"{folder} was made with other settings ({'; '.join(differing)}). Give its own: the "
+            f"command in {folder / 'command.txt'} with --jaxline_mode=eval"
+        )
 
-    Raises ConfigError for a folder that is no run.
+
+def _decides(name: str) -> bool:
+    """Whether a key of config.json decides what is probed."""
+    networks = name.startswith("model_") and name != "model_dataset_shards"
+    return networks or name in ("training_steps", "random_seed")
+
+
+def probe_run(probe: Probe, folder: Path, device: jax.Device) -> None:
+    """Probe each checkpoint that a run has and gets, until that of its last step is done.
+
+    Those that are there already in the order of their steps, except the ones in RUN/probe.jsonl.
     """
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"{folder} is no run (there is no config.json); train first, or give it")
     done = probed_steps(folder)
     while True:
-        newest = _newest(folder / "checkpoints")
-        if newest is not None and newest[0] not in done:
-            probe_checkpoint(probe, folder, newest[1], device)
-            done.add(newest[0])
-        if newest is not None and newest[0] >= probe.settings["training_steps"]:
+        # Listed anew each time: training removes old ones.
+        step, checkpoint = next(_left(folder, done), (0, None))
+        if checkpoint is not None:
+            probe_checkpoint(probe, folder, checkpoint, device)
+            done.add(step)
+        elif max(done, default=0) >= probe.settings["training_steps"]:
             return
-        time.sleep(POLL_S)
+        else:
+            time.sleep(POLL_S)
 
 
 def probe_checkpoint(probe: Probe, folder: Path, checkpoint: Path, device: jax.Device) -> None:
@@ -130,5 +164,8 @@ def probed_steps(folder: Path) -> set[int]:
     return steps
 
 
-def _newest(root: Path) -> tuple[int, Path] | None:
-    return next((one for one in newest_first(root) if is_complete(one[1])), None)
+def _left(folder: Path, done: Collection[int]) -> Iterator[tuple[int, Path]]:
+    """The complete checkpoints of steps that are not done, oldest first."""
+    for step, path in reversed(newest_first(folder / "checkpoints")):
+        if step not in done and is_complete(path):
+            yield step, path

@@ -14,29 +14,33 @@ import glob
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import jax
+from ssvideo_core.batches import steps_per_epoch
 from ssvideo_core.errors import EXIT_OK, ConfigError
 from ssvideo_core.formats.convert_tfrecord import Part, convert
-from ssvideo_core.formats.flow_frames import METHODS
+from ssvideo_core.formats.flow_frames import METHODS, opencv
 from ssvideo_core.formats.video_records import RecordForm
 from ssvideo_core.interruption import Interruption, ending_at_once
 from ssvideo_core.progress import ProgressLines
 from ssvideo_core.runs import start_run
-from ssvideo_core.source import open_source
+from ssvideo_core.source import VideoSource, open_source
 from ssvideo_core.training_loop import RunSettings
 
-from brave.distributed import Processes, find_place, start
+from brave.distributed import Place, Processes, find_place, start
 from brave.experiment import Experiment
 from brave.experiment_settings import EVALUATION_SIDE, ExperimentSettings, record_of
-from brave.probe import Probe, make_probe, probe_checkpoint, probe_run
-from brave.training import make_model, make_trainer, run_settings, run_training
+from brave.probe import Probe, check_run, make_probe, probe_checkpoint, probe_run
+from brave.training import make_model, make_trainer, run_training
 from brave.training_data import TrainingRecords
 from brave.training_state import export_encoder
 
+TRAIN = "train"  # a part of the videos
 SHARDS, NAME, NUM_SHARDS = "shards", "train", 4
 
 logger = logging.getLogger(__name__)
@@ -54,13 +58,79 @@ def run_experiment(settings: ExperimentSettings, flags: Experiment, command: Seq
         num_processes=flags.num_processes,
         process_id=flags.process_id,
     )
-    with ending_at_once(), start(place, flags.device) as processes:
-        device = processes.local_devices[0]
+    with ending_at_once():
         if flags.jaxline_mode == "eval":
-            probe_run(make_probe(settings, workers=flags.workers), folder, device)
+            if _is_first(place):
+                _probe_only(settings, flags, folder)
             return EXIT_OK
-        with jax.default_device(device):
+        with (
+            start(place, flags.device) as processes,
+            jax.default_device(processes.local_devices[0]),
+        ):
             return _Run(settings, flags, folder, command, processes).train()
+
+
+def _is_first(place: Place | None) -> bool:
+    """Whether this is the process that probes; it needs no other, so that they need not meet."""
+    if place is None:
+        return True
+    number = place.process_id
+    return int(os.environ.get("SLURM_PROCID", "0")) == 0 if number is None else number == 0
+
+
+def _probe_only(settings: ExperimentSettings, flags: Experiment, folder: Path) -> None:
+    check_run(settings, folder)
+    with start(None, flags.device) as processes:
+        probe = make_probe(settings, workers=flags.workers)
+        probe_run(probe, folder, processes.local_devices[0])
+
+
+def training_videos(source: VideoSource) -> tuple[int, ...]:
+    """The videos of a source that are trained on: its part "train", all if it has none.
+
+    The log says which parts are left out.
+    """
+    parts = [source.entry(index).split for index in range(len(source))]
+    if TRAIN not in parts:
+        return tuple(range(len(parts)))
+    rest = Counter(part or "no part" for part in parts if part != TRAIN)
+    chosen = tuple(index for index, part in enumerate(parts) if part == TRAIN)
+    if rest:
+        left_out = ", ".join(f"{number} of {part}" for part, number in sorted(rest.items()))
+        logger.info("%d videos to train on; left out: %s", len(chosen), left_out)
+    return chosen
+
+
+def run_settings(
+    settings: ExperimentSettings,
+    processes: Processes,
+    *,
+    folder: Path,
+    num_samples: int,
+    workers: int = 0,
+    resume_anyway: bool = False,
+) -> RunSettings:
+    """A run of training_steps steps, which need not be whole epochs.
+
+    Raises ConfigError for a batch that is larger than the data or that the devices cannot share.
+    """
+    batch = settings["experiment.global_batch_size"]
+    epoch = steps_per_epoch(num_samples, batch)
+    if batch % processes.num_devices:
+        raise ConfigError(
+            f"--config.experiment.global_batch_size={batch} is shared by {processes.num_devices} "
+            "devices; give a multiple of their number, or --device with fewer"
+        )
+    return RunSettings(
+        folder=folder,
+        batch_size=batch // processes.world_size,
+        epochs=Fraction(settings["training_steps"], epoch),
+        seed=settings["random_seed"],
+        workers=workers,
+        print_freq=settings["log_steps"],
+        checkpoint_steps=1,  # whether there is one is decided when it is due
+        resume_anyway=resume_anyway,
+    )
 
 
 @dataclass(frozen=True)
@@ -141,9 +211,28 @@ class _Run:
         if not self.processes.is_main:
             return
         assert self.flags.videos is not None, "only called with --videos"
+        form = self._record_form()
         source = open_source(self.flags.videos)
-        self._loop(len(source))  # a batch that does not fit is found before the work
+        for notice in source.notices:
+            logger.info(notice)
+        videos = training_videos(source)
+        self._loop(len(videos))  # a batch that does not fit is found before the work
         self._record()
+        convert(
+            source,
+            self.folder / SHARDS,
+            name=NAME,
+            parts=[Part("", videos)],
+            num_shards=min(NUM_SHARDS, len(videos)),
+            form=form,
+            workers=self.flags.workers,
+            progress=ProgressLines(),
+        )
+
+    def _record_form(self) -> RecordForm:
+        """Raises ConfigError for rates and sizes that no record can have, and without OpenCV for
+        flow.
+        """
         modalities = {view.modality for view in self.settings.views}
         size = max(view.image_size for view in self.settings.views if view.modality != "sound")
         rate_hz = self.settings["model.input_audio_sample_rate"]
@@ -153,16 +242,10 @@ class _Run:
             sound_rate_hz=rate_hz if "sound" in modalities else 0,
             flow=METHODS[0] if "flow" in modalities else "",
         )
-        convert(
-            source,
-            self.folder / SHARDS,
-            name=NAME,
-            parts=[Part("", tuple(range(len(source))))],
-            num_shards=min(NUM_SHARDS, len(source)),
-            form=form,
-            workers=self.flags.workers,
-            progress=ProgressLines(),
-        )
+        form.check()
+        if form.flow:
+            opencv()
+        return form
 
     def _record(self) -> None:
         """Say what makes the run, once for all processes."""

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,11 +27,10 @@ import optax  # type: ignore[import-untyped]
 from jax import Array, lax
 from jax.sharding import PartitionSpec
 from ssvideo_core.batches import Position, batches, steps_per_epoch
-from ssvideo_core.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
-from ssvideo_core.errors import ConfigError
+from ssvideo_core.checkpoints import save_checkpoint
 from ssvideo_core.interruption import Interruption
 from ssvideo_core.samples import Batch
-from ssvideo_core.training_loop import Place, RunSettings, facts_of, place_of, run_loop
+from ssvideo_core.training_loop import Place, RunSettings, run_loop
 
 from brave.device_augmentations import batch_inputs
 from brave.distributed import AXIS, Processes
@@ -42,7 +40,7 @@ from brave.objective import total_loss
 from brave.optim import learning_rate, make_optimizer
 from brave.optimizer_settings import OptimizerSettings
 from brave.training_data import TrainingRecords
-from brave.training_state import TrainingState, from_tree, initial_state, to_tree
+from brave.training_state import TrainingState, initial_state, read_newest, to_tree, told_of
 
 logger = logging.getLogger(__name__)
 
@@ -183,18 +181,23 @@ def run_training(
 ) -> int:
     """Train, or go on from the newest checkpoint; returns EXIT_OK or EXIT_REQUEUE.
 
-    All processes call it together. settings: as `run_settings` makes them. saved: called by all
-    with each checkpoint. Raises ConfigError and DataError for a checkpoint that does not fit, and
-    what `load` and the loop raise.
+    All processes call it together. settings: as `run.run_settings` makes them. saved: called by all
+    with each checkpoint, but not with one that is written because of a signal: whoever sent it does
+    not wait for more. Raises ConfigError and DataError for a checkpoint that does not fit, and what
+    `load` and the loop raise.
     """
     config, processes = trainer.settings, trainer.processes
-    total = config["training_steps"]
-    place = _restore(trainer, settings)
+    total, num_samples = config["training_steps"], len(load)
+    global_batch_size = settings.batch_size * processes.world_size
+    place = _restore(trainer, settings, num_samples)
+    left = max(total - place.step, 0)
+    # Not from the step: earlier epochs may have had other batches. The current one may have none.
+    whole_epochs = math.ceil(left / steps_per_epoch(num_samples, global_batch_size))
     made = batches(
         load,
-        num_samples=len(load),
-        global_batch_size=settings.batch_size * processes.world_size,
-        epochs=math.ceil(settings.epochs),
+        num_samples=num_samples,
+        global_batch_size=global_batch_size,
+        epochs=place.position.epoch + 1 + whole_epochs,
         seed=settings.seed,
         position=place.position,
         rank=processes.rank,
@@ -213,19 +216,20 @@ def run_training(
             settings.checkpoints,
             place.step,
             to_tree(trainer.state) if processes.is_main else {},
-            facts=facts_of(place, settings, processes.world_size),
+            facts=told_of(place, settings, processes.world_size, num_samples),
             rank=processes.rank,
             world_size=processes.world_size,
             barrier=processes.barrier,
             keep_forever=bool(keep) and place.step % keep == 0,
         )
-        saved(written)
+        if not due.stopped:
+            saved(written)
 
     return run_loop(
         trainer,
-        _until(made, total - place.step),
+        _exactly(made, left),
         place=place,
-        num_samples=len(load),
+        num_samples=num_samples,
         settings=settings,
         processes=due,
         mean=lambda values: {name: float(value) for name, value in values.items()},
@@ -234,49 +238,18 @@ def run_training(
     )
 
 
-def run_settings(
-    settings: ExperimentSettings,
-    processes: Processes,
-    *,
-    folder: Path,
-    num_samples: int,
-    workers: int = 0,
-    resume_anyway: bool = False,
-) -> RunSettings:
-    """A run of training_steps steps, which need not be whole epochs.
-
-    Raises ConfigError for a batch that is larger than the data or that the devices cannot share.
-    """
-    batch = settings["experiment.global_batch_size"]
-    epoch = steps_per_epoch(num_samples, batch)
-    if batch % processes.num_devices:
-        raise ConfigError(
-            f"--config.experiment.global_batch_size={batch} is shared by {processes.num_devices} "
-            "devices; give a multiple of their number, or --device with fewer"
-        )
-    return RunSettings(
-        folder=folder,
-        batch_size=batch // processes.world_size,
-        epochs=Fraction(settings["training_steps"], epoch),
-        seed=settings["random_seed"],
-        workers=workers,
-        print_freq=settings["log_steps"],
-        checkpoint_steps=1,  # whether there is one is decided in `save`
-        resume_anyway=resume_anyway,
-    )
-
-
 @dataclass
 class _Due:
     """The processes for the loop, which ask each other at every step whether to stop or to save.
 
     every_s: seconds between checkpoints on the first process' clock, 0: never. now: whether this
-    step needs one.
+    step needs one. stopped: whether it is the last one, after a signal.
     """
 
     processes: Processes
     every_s: float
     now: bool = False
+    stopped: bool = False
     _since: float = field(default_factory=time.monotonic)
 
     @property
@@ -291,27 +264,34 @@ class _Due:
         elapsed = time.monotonic() - self._since >= self.every_s > 0
         if elapsed:
             self._since = time.monotonic()
-        stopped, save = self.processes.any_of(stop, elapsed and self.is_main)
-        self.now = stopped or save
-        return stopped
+        self.stopped, save = self.processes.any_of(stop, elapsed and self.is_main)
+        self.now = self.stopped or save
+        return self.stopped
 
 
-def _until(
+def _exactly(
     made: Generator[tuple[Position, Batch], None, None], steps: int
 ) -> Generator[tuple[Position, Batch], None, None]:
-    """The first batches; closing it closes what makes them."""
+    """The first batches; closing it closes what makes them.
+
+    Raises RuntimeError when there are fewer: else the run would end as if it were complete.
+    """
+    done = 0
     with closing(made):
-        yield from islice(made, steps)
+        for batch in islice(made, steps):
+            yield batch
+            done += 1
+    if done < steps:
+        raise RuntimeError(f"the data ended after {done} steps of {steps}")
 
 
-def _restore(trainer: BraVeTrainer, settings: RunSettings) -> Place:
-    newest = newest_checkpoint(settings.checkpoints)
-    if newest is None:
+def _restore(trainer: BraVeTrainer, settings: RunSettings, num_samples: int) -> Place:
+    processes, like = trainer.processes, jax.device_get(trainer.state)
+    found = read_newest(like, settings, processes.world_size, num_samples)
+    if found is None:
         return Place()
-    found = load_checkpoint(newest)
-    place = place_of(newest, found.step, found.facts, settings, trainer.processes.world_size)
-    restored = from_tree(found.state, jax.device_get(trainer.state), where=newest)
-    trainer.state = trainer.processes.replicate(restored)
-    if trainer.processes.is_main:
-        logger.info("going on from %s", newest)
+    state, place = found
+    trainer.state = processes.replicate(state)
+    if processes.is_main:
+        logger.info("going on from step %d", place.step)
     return place
