@@ -32,8 +32,8 @@ from ssvideo_core.runs import start_run
 from ssvideo_core.source import VideoSource, open_source
 from ssvideo_core.training_loop import RunSettings
 
+from brave.config import Experiment
 from brave.distributed import Place, Processes, find_place, start
-from brave.experiment import Experiment
 from brave.experiment_settings import EVALUATION_SIDE, ExperimentSettings, record_of
 from brave.probe import Probe, check_run, make_probe, probe_checkpoint, probe_run
 from brave.training import make_model, make_trainer, run_training
