@@ -15,10 +15,11 @@ import pytest
 import torch
 import torchvision
 from gdt_stica.architecture import Architecture, from_options
-from gdt_stica.checkpoints import START_FILE, UNTRAINED_FILE, convert, export, read_checkpoint
+from gdt_stica.checkpoints import convert, export, read_checkpoint
 from gdt_stica.model import build
 from ssvideo_core.checkpoints import save_checkpoint
 from ssvideo_core.errors import ConfigError, DataError, WeightsError
+from ssvideo_core.run_weights import START_FILE, UNTRAINED_FILE
 from ssvideo_core.testing.fill import fill
 from ssvideo_core.views import ClipSpec, Pixels, Samples, Spread
 from torch import Tensor, nn

@@ -28,6 +28,7 @@ from ssvideo_core.formats.flow_frames import METHODS, opencv
 from ssvideo_core.formats.video_records import RecordForm
 from ssvideo_core.interruption import Interruption, ending_at_once
 from ssvideo_core.progress import ProgressLines
+from ssvideo_core.run_weights import UNTRAINED_FILE
 from ssvideo_core.runs import start_run
 from ssvideo_core.source import VideoSource, open_source
 from ssvideo_core.training_loop import RunSettings
@@ -151,7 +152,7 @@ class _Run:
         loop = self._loop(len(load))
         together(self._record)
         trainer = make_trainer(self.settings, self.processes)
-        untrained = self.folder / "encoder-untrained.safetensors"
+        untrained = self.folder / UNTRAINED_FILE
         if is_main and not untrained.exists():
             export_encoder(untrained, trainer.state, self.settings)
 

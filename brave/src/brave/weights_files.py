@@ -6,25 +6,19 @@ said by the file that its run wrote before the first step.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ssvideo_core.checkpoint_files import load_checkpoint, locate_checkpoint
+from ssvideo_core.checkpoint_files import load_checkpoint
 from ssvideo_core.errors import WeightsError
 from ssvideo_core.methods import PublishedWeights
+from ssvideo_core.run_weights import find_checkpoint, find_description
 from ssvideo_core.weights import json_entry, locate, read_safetensors
-from ssvideo_core.weights.locate import ENCODER_FILE
 
 from brave.method import METHOD
 from brave.released_files import COLLECTIONS, Tensors, read_released
-
-CHECKPOINTS = "checkpoints"  # the folder of a run that holds them
-UNTRAINED_FILE = "encoder-untrained.safetensors"
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,10 +43,9 @@ def open_weights(weights: str, *, download: bool = False) -> Found:
     A warning is logged for a checkpoint without its run. Raises WeightsError for an absent,
     forbidden or unknown file, DataError for a folder without a whole checkpoint.
     """
-    folder = Path(weights).expanduser()
-    is_name = weights in {record.name for record in METHOD.weights}
-    if not is_name and folder.is_dir() and not (folder / ENCODER_FILE).is_file():
-        return _read_saved(locate_checkpoint(folder))
+    checkpoint = find_checkpoint(weights, METHOD.weights)
+    if checkpoint is not None:
+        return _read_saved(checkpoint)
     path, published = locate(weights, METHOD.weights, method=METHOD.name, download=download)
     if path.suffix == ".safetensors":
         tensors, metadata = read_safetensors(path)
@@ -70,22 +63,9 @@ def _read_saved(folder: Path) -> Found:
     if missing:
         raise WeightsError(f"{folder}: a checkpoint without {' and '.join(missing)} of networks")
     tensors = {f"{c}/{name}": array for c in COLLECTIONS for name, array in parts[c].items()}
-    described = _description(folder.resolve())
+    described = find_description(folder)
     if described is None:
-        logger.warning(
-            "%s is not in the folder of its run, so clips and what its tensors do not tell are "
-            "taken as published; give others as options of the architecture, --frames and --size",
-            folder,
-        )
         return Found(folder, tensors, folder)
     _, metadata = read_safetensors(described)
     config = json_entry(described, metadata, "config")
     return Found(folder, tensors, described, config, metadata)
-
-
-def _description(checkpoint: Path) -> Path | None:
-    """The file of its run that says what its networks are."""
-    if checkpoint.parent.name != CHECKPOINTS:
-        return None
-    run = checkpoint.parent.parent
-    return next((run / n for n in (UNTRAINED_FILE, ENCODER_FILE) if (run / n).is_file()), None)

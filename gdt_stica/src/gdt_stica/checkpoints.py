@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from ssvideo_core.checkpoint_files import load_checkpoint, locate_checkpoint
+from ssvideo_core.checkpoint_files import load_checkpoint
 from ssvideo_core.errors import ConfigError, WeightsError
 from ssvideo_core.features import clip_from_json, clip_to_json
 from ssvideo_core.files import replacing
 from ssvideo_core.methods import PublishedWeights
+from ssvideo_core.run_weights import find_checkpoint, find_description
 from ssvideo_core.views import ClipSpec, Modality
 from ssvideo_core.weights import (
     Record,
@@ -36,7 +37,6 @@ from ssvideo_core.weights import (
     select_tensors,
     write_safetensors,
 )
-from ssvideo_core.weights.locate import ENCODER_FILE
 from ssvideo_torch.pixels import from_numpy
 
 from gdt_stica.architecture import Architecture, from_options
@@ -47,9 +47,6 @@ from gdt_stica.model import build
 from gdt_stica.sides import MODALITIES, WITH_SOUND, side
 
 logger = logging.getLogger(__name__)
-CHECKPOINTS = "checkpoints"  # the folder of a run that holds them
-# What a run's network was before its first step: of pre-training, of fine-tuning.
-UNTRAINED_FILE, START_FILE = "encoder-untrained.safetensors", "encoder-start.safetensors"
 
 
 @dataclass(frozen=True)
@@ -177,10 +174,9 @@ class _Found:
 
 
 def _open(weights: str, download: bool) -> _Found:
-    folder = Path(weights).expanduser()
-    is_name = weights in {record.name for record in METHOD.weights}
-    if not is_name and folder.is_dir() and not (folder / ENCODER_FILE).is_file():
-        return _read_saved(locate_checkpoint(folder))
+    checkpoint = find_checkpoint(weights, METHOD.weights)
+    if checkpoint is not None:
+        return _read_saved(checkpoint)
     path, published = locate(weights, METHOD.weights, method=METHOD.name, download=download)
     return _read_file(path, published)
 
@@ -205,24 +201,10 @@ def _read_saved(folder: Path) -> _Found:
     network = state.get("network") if isinstance(state, Mapping) else None
     if not isinstance(network, Mapping):
         raise WeightsError(f"{folder}: a checkpoint without a network")
-    described = _description(folder.resolve())
+    described = find_description(folder)
     if described is None:
-        logger.warning(
-            "%s is not in the folder of its run, so clips and what its tensors do not tell are "
-            "taken as published; give others as options of the architecture, --frames and --size",
-            folder,
-        )
         return _Found(folder, dict(network), {}, {}, folder)
     return _Found(folder, dict(network), {}, read_safetensors(described)[1], described)
-
-
-def _description(checkpoint: Path) -> Path | None:
-    """The file of its run that says what its network is."""
-    if checkpoint.parent.name != CHECKPOINTS:
-        return None
-    run = checkpoint.parent.parent
-    names = (UNTRAINED_FILE, START_FILE, ENCODER_FILE)
-    return next((run / name for name in names if (run / name).is_file()), None)
 
 
 def _warn_of_defaults(path: Path, architecture: Architecture, known: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ from ssvideo_core.errors import EXIT_OK
 from ssvideo_core.features import COMPLETE, FeatureSet, clip_to_json, open_features
 from ssvideo_core.files import write_text
 from ssvideo_core.interruption import Interruption
+from ssvideo_core.run_weights import START_FILE
 from ssvideo_core.weights import fingerprint
 from ssvideo_core.weights.locate import ENCODER_FILE
 from ssvideo_torch.loader import TorchBatch
@@ -32,7 +33,7 @@ from ssvideo_torch.start import Process
 from ssvideo_torch.training_run import RunSettings, run_training
 from torch import Tensor
 
-from gdt_stica.checkpoints import START_FILE, export
+from gdt_stica.checkpoints import export
 from gdt_stica.eval_config import EvalVideo
 from gdt_stica.eval_data import Fold, repeated
 from gdt_stica.eval_results import BACKBONES, EpochScores, Start, best_of, read_scores

@@ -19,6 +19,7 @@ import torch
 from ssvideo_core.batches import SampleLoader, steps_per_epoch
 from ssvideo_core.errors import EXIT_OK, ConfigError
 from ssvideo_core.interruption import Interruption, ending_at_once
+from ssvideo_core.run_weights import UNTRAINED_FILE
 from ssvideo_core.runs import run_folder
 from ssvideo_core.weights.locate import ENCODER_FILE
 from ssvideo_torch.loader import TorchBatch
@@ -27,7 +28,7 @@ from ssvideo_torch.start import Process
 from ssvideo_torch.training_run import run_training
 from torch import Tensor, nn
 
-from gdt_stica.checkpoints import UNTRAINED_FILE, export
+from gdt_stica.checkpoints import export
 from gdt_stica.config import MainGDT
 from gdt_stica.data import TrainingVideos
 from gdt_stica.launch import first_then_others, record_run, run_settings, start_processes
