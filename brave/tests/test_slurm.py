@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from brave.config import EvaluateVideoEmbeddings
 from brave.experiment import main as experiment
-from ssvideo_core.commands import RunRecipe
+from ssvideo_core.command_flags import RunRecipe
 from ssvideo_core.config import parse
 from ssvideo_core.recipes import find_recipe
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ssvideo_core import config as configs
 from ssvideo_core.blocks import MEAN_OF_VIEWS, Block, block_span, num_blocks
-from ssvideo_core.commands import read_grid
+from ssvideo_core.command_flags import read_grid
 from ssvideo_core.config import option
 from ssvideo_core.errors import EXIT_OK, ConfigError, DataError
 from ssvideo_core.feature_files import TEXTS, inside, new_folder

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssvideo_core.commands import read_options
+from ssvideo_core.command_flags import read_options
 from ssvideo_core.config import option
 
 from gdt_stica.flags import check_numbers
