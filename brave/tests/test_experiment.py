@@ -251,6 +251,9 @@ def test_check_only_reads_all_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words(), "--check-only"]) == 0
     assert main(["--config.model.remat=x", "--check-only"]) == 2
     assert "expected yes or no" in capsys.readouterr().err
+    both = ["--config.model.dataset_shards=train-*", "--videos", "videos", "--check-only"]
+    assert main(both) == 2
+    assert "are both given" in capsys.readouterr().err
 
 
 def test_fidelity_and_single_keys_decide_the_quirks() -> None:

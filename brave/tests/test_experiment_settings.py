@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 from brave.clips import broad_clips, training_clips
 from brave.config_files import PACKAGED, load_config
-from brave.experiment_settings import ExperimentSettings, record_of, settings_of
+from brave.experiment_settings import (
+    ExperimentSettings,
+    check_one_source,
+    record_of,
+    settings_of,
+)
 from ssvideo_core.errors import ConfigError
 from ssvideo_core.views import ClipSpec, Pixels, Samples, Steps
 
@@ -140,4 +145,4 @@ def test_data_comes_from_one_place(shards: Sequence[str], videos: Path | None) -
 
 def test_data_from_two_places_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"--videos and .*\.dataset_shards are both given"):
-        record_of(settings("model.dataset_shards=a*"), Path("videos"), {})
+        check_one_source(settings("model.dataset_shards=a*"), Path("videos"))

@@ -28,12 +28,13 @@ def _run(words: Sequence[str]) -> int:
     namespace, overrides = parser.parse_known_args(words)
     flags = from_namespace(Experiment, namespace)
     from brave.config_files import find_config, load_config
-    from brave.experiment_settings import settings_of
+    from brave.experiment_settings import check_one_source, settings_of
 
     config = load_config(find_config(flags.config), overrides)
     if flags.seed is not None:
         config["random_seed"] = flags.seed
     settings = settings_of(config)
+    check_one_source(settings, flags.videos)
     if namespace.check_only:
         return EXIT_OK
     from brave.run import run_experiment

@@ -266,15 +266,18 @@ def record_of(
 ) -> Any:
     """A dataclass for `ssvideo_core.runs.start_run`: each key a field, with _ for its dots.
 
-    videos: where the shards come from. operational: flags that change no result. Raises
-    ConfigError when the configuration names shards too.
+    videos: where the shards come from. operational: flags that change no result.
     """
-    if videos is not None and settings["model.dataset_shards"]:
-        raise ConfigError(
-            "--videos and --config.model.dataset_shards are both given; give one of them"
-        )
     values = {**settings.config, "videos": videos, **operational}
     kept = {key.replace(".", "_"): value for key, value in values.items()}
     free = {key.replace(".", "_") for key in (*OPERATIONAL, *operational)}
     fields = [(name, Any, option(help="", operational=name in free)) for name in kept]
     return dataclasses.make_dataclass("ExperimentRecord", fields, frozen=True)(**kept)
+
+
+def check_one_source(settings: ExperimentSettings, videos: Path | None) -> None:
+    """Raise ConfigError when both `videos` and shards are to be trained on."""
+    if videos is not None and settings["model.dataset_shards"]:
+        raise ConfigError(
+            "--videos and --config.model.dataset_shards are both given; give one of them"
+        )
