@@ -251,6 +251,53 @@ def test_parts_of_splits(tmp_path: Path) -> None:
         parts_of(source, missing)
 
 
+# Videos 0 and 4 cannot be read; 0, 1 and 3 are in several parts.
+SHARED = [Part("a", (3, 0, 1, 2, 5)), Part("b", (1, 4, 6, 3, 0)), Part("c", (6, 3, 0, 7))]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shared_videos_are_as_if_decoded_for_each_part(tmp_path: Path, workers: int) -> None:
+    source, seen = FakeVideos(8, bad_every=4), []
+    run(source, tmp_path, parts=SHARED, num_shards=2, workers=workers, progress=seen.append)
+    for part in SHARED:
+        alone = tmp_path / f"alone-{part.folder}"
+        run(source, alone, parts=[part], num_shards=2)
+        assert contents(tmp_path / part.folder) == contents(alone / part.folder)
+    assert (seen[-1].done, seen[-1].failed) == (14, 4)
+    listed = (tmp_path / "failures.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in listed] == ["video_id", "0/0.mp4", "4/4.mp4"]
+
+
+def test_a_video_of_several_parts_is_decoded_once(tmp_path: Path) -> None:
+    source = CountedVideos(8, bad_every=4)
+    run(source, tmp_path, parts=SHARED, num_shards=2)
+    assert sorted(source.reads) == list(range(8))
+
+
+def test_copies_after_an_interruption(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"parts": SHARED, "num_shards": 2}
+    run(FakeVideos(8, bad_every=4), tmp_path / "whole", **options)
+    for done in range(1, 14):
+        out = tmp_path / f"out-{done}"
+        with pytest.raises(Stop):
+            run(FakeVideos(8, bad_every=4), out, progress=stop_after(done), **options)
+        run(FakeVideos(8, bad_every=4), out, **options)
+        assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_damaged_shard_is_not_copied_from(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options: dict[str, Any] = {"parts": [Part("a", (0, 1)), Part("b", (1,))], "num_shards": 1}
+    first, second = run(FakeVideos(2), out, **options).shards
+    second.unlink()
+    content = bytearray(first.read_bytes())
+    content[-8] ^= 1
+    first.write_bytes(content)
+    with pytest.raises(DataError, match=r"a/fake-00000-of-00001: .* is damaged"):
+        run(FakeVideos(2), out, **options)
+    assert not second.exists()
+
+
 def test_parts_of_a_divided_source() -> None:
     source = entries(("train/a/1.mp4", "train"), ("val/a/2.mp4", "val"), ("train/b/3.mp4", "train"))
     assert parts_of(source) == [Part("train", (0, 2)), Part("val", (1,))]

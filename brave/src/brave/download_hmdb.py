@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(config: DownloadHMDB) -> int:
     from ssvideo_core.datasets.splits import find_splits
-    from ssvideo_core.formats.convert_tfrecord import check_folder, classes_of, convert, parts_of
+    from ssvideo_core.formats.conversion_ledger import check_folder
+    from ssvideo_core.formats.convert_tfrecord import classes_of, convert, parts_of
     from ssvideo_core.formats.video_records import RecordForm
     from ssvideo_core.progress import ProgressLines
     from ssvideo_core.source import open_source

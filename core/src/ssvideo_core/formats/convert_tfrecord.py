@@ -10,14 +10,12 @@ shards do not depend on the number of workers, nor on where a conversion was int
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +26,13 @@ from ssvideo_core.errors import ConfigError, DataError
 from ssvideo_core.extras import optional_module
 from ssvideo_core.feature_writer import allowed_failures
 from ssvideo_core.files import remove_leftovers, write_text
+from ssvideo_core.formats.conversion_ledger import Ledger
 from ssvideo_core.formats.flow_frames import opencv
 from ssvideo_core.formats.tfrecord import (
     CLASSES,
     FAILURES,
-    LEDGER,
+    read_record,
+    record_offsets,
     shard_path,
     write_records,
 )
@@ -133,7 +133,7 @@ def convert(
 
     A record holds frames, sound where there is some (zeros stand for what is missing of it), flow
     where `form` asks for it, label and class name, the video's id as file name, and 0 and its
-    length as times. A video of several parts is decoded for each.
+    length as times. A video of several parts is decoded for the first; the others copy its record.
     Beside them: classes.txt (a name a line, in the order of labels), failures.csv, and convert.json
     with the request and what each finished shard holds.
 
@@ -151,38 +151,28 @@ def convert(
         for shard in range(num_shards)
     }
     files = {path: _files(source, videos) for path, videos in shards.items()}
-    ledger = _Ledger(out, _request(source, parts, classes, name, num_shards, form), files)
+    ledger = Ledger(out, _request(source, parts, classes, name, num_shards, form), files)
     pending = [path for path in shards if not ledger.is_finished(path)]
     if on_bad == "raise" and ledger.failures():
         raise DataError(f"{out / FAILURES} lists failed videos; accept them with on_bad 'skip'")
     if classes:
         write_text(out / CLASSES, "".join(f"{label}\n" for label in classes))
     encode = EncodeVideo(source, tuple(classes), form, () if on_bad == "raise" else (DataError,))
+    copies = _Copies(source, shards, ledger)
     total, left = (sum(len(shards[path]) for path in paths) for paths in (shards, pending))
     meter = Meter(total, total - left, progress)
     limit = allowed_failures(len({video for part in parts for video in part.videos}))
-    with closing(_encoded(encode, [shards[path] for path in pending], workers)) as results:
+    with closing(_encoded(encode, map(copies.own, pending), workers)) as results:
         watched = meter.watch(results)
         for path in pending:
             failures: dict[str, str] = {}
-            own = islice(watched, len(shards[path]))
-            records = _accepted(own, failures, ledger, meter, limit)
+            records = _accepted(copies.merge(path, watched), failures, ledger, meter, limit)
             ledger.finish(path, write_records(path, records), failures)
     if not ledger.num_records():
         raise DataError(f"{out}: every video failed; {FAILURES} there says why")
     for folder in {path.parent for path in shards} | {out}:
         remove_leftovers(folder)
     return Converted(out, tuple(shards), ledger.num_records(), ledger.failures())
-
-
-def check_folder(out: Path) -> None:
-    """Raise ConfigError for a folder that holds something else than what a conversion began."""
-    if (out / LEDGER).is_file() or not out.is_dir():
-        return
-    if any(entry.name[0] != "." for entry in out.iterdir()):
-        raise ConfigError(
-            f"{out} is not empty, and no {LEDGER} tells what it holds: choose another folder"
-        )
 
 
 def _check_options(name: str, num_shards: int, form: RecordForm, on_bad: str, workers: int) -> None:
@@ -245,7 +235,7 @@ def _encoded(
 def _accepted(
     results: Iterable[bytes | Failure],
     failures: dict[str, str],
-    ledger: _Ledger,
+    ledger: Ledger,
     meter: Meter,
     limit: int,
 ) -> Iterator[bytes]:
@@ -270,82 +260,43 @@ def _accepted(
             )
 
 
-class _Ledger:
-    """convert.json: the request of a folder, and what each finished shard holds.
+class _Copies:
+    """Which shard decodes a video: the first that has it. Later ones copy its record from there."""
 
-    files: of each shard, what changes with its videos. Raises ConfigError when the folder has
-    another request.
-    """
+    def __init__(
+        self, source: VideoSource, shards: Mapping[Path, Sequence[int]], ledger: Ledger
+    ) -> None:
+        self._source = source
+        self._shards = shards
+        self._ledger = ledger
+        self._first: dict[int, Path] = {}
+        for path, videos in shards.items():
+            for video in videos:
+                self._first.setdefault(video, path)
+        self._places: dict[Path, dict[int, int]] = {}
 
-    def __init__(self, out: Path, request: Mapping[str, Any], files: Mapping[Path, str]) -> None:
-        self.out = out
-        self._request = request
-        self._files = {self._name(path): made_of for path, made_of in files.items()}
-        self._shards = {
-            name: shard
-            for name, shard in self._read().items()
-            if _is_whole(out / name, shard) and shard.get("files") == self._files.get(name)
-        }
-        self._write()
+    def own(self, path: Path) -> list[int]:
+        """The videos that are decoded for this shard."""
+        return [video for video in self._shards[path] if self._first[video] == path]
 
-    def is_finished(self, path: Path) -> bool:
-        """Whether the shard is there, whole and of the videos as they are now."""
-        return self._name(path) in self._shards
+    def merge(self, path: Path, decoded: Iterator[bytes | Failure]) -> Iterator[bytes | Failure]:
+        """All results of a shard in order; its own ones come from `decoded`."""
+        for video in self._shards[path]:
+            first = self._first[video]
+            yield next(decoded) if first == path else self._copy(first, video)
 
-    def finish(self, path: Path, records: int, failures: Mapping[str, str]) -> None:
-        name = self._name(path)
-        self._shards[name] = {
-            "records": records,
-            "bytes": path.stat().st_size,
-            "files": self._files[name],
-            "failures": dict(failures),
-        }
-        self._write()
+    def _copy(self, path: Path, video: int) -> bytes | Failure:
+        """What the finished shard has of the video. Raises DamagedRecordError."""
+        if path not in self._places:
+            self._places[path] = self._records(path)
+        if video in self._places[path]:
+            return read_record(path, self._places[path][video])
+        video_id = self._source.entry(video).video_id
+        return Failure(video, video_id, self._ledger.failures_of(path)[video_id])
 
-    def failures(self) -> dict[str, str]:
-        """Reason by video of all finished shards."""
-        return {k: v for shard in self._shards.values() for k, v in shard["failures"].items()}
-
-    def num_records(self) -> int:
-        return sum(shard["records"] for shard in self._shards.values())
-
-    def list_failures(self, failures: Mapping[str, str]) -> None:
-        text = io.StringIO(newline="")
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerows([("video_id", "reason"), *sorted(failures.items())])
-        write_text(self.out / FAILURES, text.getvalue())
-
-    def _read(self) -> dict[str, Any]:
-        """The shards of a conversion that was begun before."""
-        path = self.out / LEDGER
-        try:
-            stored = json.loads(path.read_bytes())
-            there, shards = stored["request"], dict(stored["shards"])
-        except FileNotFoundError:
-            check_folder(self.out)
-            return {}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(
-                f"{path} is not the record of a conversion ({error!r}): choose another folder"
-            ) from None
-        now = self._request
-        if there != now:
-            names = [k for k in sorted(there.keys() | now.keys()) if there.get(k) != now.get(k)]
-            listed = "; ".join(f"{k}: {there.get(k)} there, {now.get(k)} now" for k in names)
-            raise ConfigError(
-                f"{self.out} was begun with another request ({listed}). Give the same one to "
-                "continue it, or choose another folder"
-            )
-        return shards
-
-    def _write(self) -> None:
-        record = {"request": self._request, "shards": self._shards}
-        write_text(self.out / LEDGER, json.dumps(record, indent=1, sort_keys=True) + "\n")
-        self.list_failures(self.failures())
-
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self.out).as_posix()
-
-
-def _is_whole(path: Path, shard: Mapping[str, Any]) -> bool:
-    return path.is_file() and path.stat().st_size == shard["bytes"]
+    def _records(self, path: Path) -> dict[int, int]:
+        """The byte at which the record of each video begins."""
+        failed = self._ledger.failures_of(path)
+        videos = self._shards[path]
+        kept = [video for video in videos if self._source.entry(video).video_id not in failed]
+        return dict(zip(kept, record_offsets(path)[:, 0].tolist(), strict=True))
