@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from ssvideo_core import source as sources
+from ssvideo_core.datasets.splits import official_split
 from ssvideo_core.errors import DataError
 from ssvideo_core.source import VideoFiles, open_source
 from ssvideo_core.video import probe, read_views
@@ -113,14 +114,47 @@ def test_folders_of_frames_are_a_source(tmp_path: Path) -> None:
     assert (info.num_frames, info.height, info.width) == (2, 30, 40)
 
 
+def write_frames(root: Path, names: list[str]) -> Path:
+    for name in names:
+        file = root / name / "image_00001.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), (0, 200, 0)).save(file)
+    return root
+
+
+@pytest.mark.parametrize("form", ["folders", "database"])
+@pytest.mark.parametrize("dataset", ["hmdb51", "ucf101"])
+def test_frames_of_official_videos_have_the_official_ids(
+    dataset: str, form: str, tmp_path: Path
+) -> None:
+    """Otherwise no split of the package fits the features of a database that CoCLR published."""
+    pytest.importorskip("lmdb")
+    from ssvideo_core.formats.lmdb_records import write_database
+
+    ids = official_split(dataset, 1).test[:3]
+    root = write_frames(tmp_path / "frames", [video.removesuffix(".avi") for video in ids])
+    path = root if form == "folders" else write_database(tmp_path / "a.lmdb", root).path
+    source = open_source(path)
+    assert {source.entry(number).video_id for number in range(3)} == {*ids}
+    assert {source.entry(number).label for number in range(3)} == {ids[0].split("/")[0]}
+    assert source.notices == [f"ids end with .avi, as in the official lists of {dataset}"]
+    assert source.info(2).num_frames == 1
+    assert source.read(2, [View(np.array([0]))])[0].frames is not None
+
+
+def test_frames_of_other_videos_keep_their_names(tmp_path: Path) -> None:
+    pytest.importorskip("simplejpeg")
+    official = official_split("hmdb51", 1).test[0].removesuffix(".avi")
+    source = open_source(write_frames(tmp_path, [official, "wave/mine"]))
+    assert {source.entry(number).video_id for number in range(2)} == {official, "wave/mine"}
+    assert source.notices == []
+
+
 def test_a_database_of_frames_is_a_source(tmp_path: Path) -> None:
     pytest.importorskip("lmdb")
     from ssvideo_core.formats.lmdb_records import write_database
 
-    picture = tmp_path / "frames" / "jump" / "a" / "image_00001.jpg"
-    picture.parent.mkdir(parents=True)
-    Image.new("RGB", (40, 30), (0, 200, 0)).save(picture)
-    write_database(tmp_path / "frames.lmdb", tmp_path / "frames")
+    write_database(tmp_path / "frames.lmdb", write_frames(tmp_path / "frames", ["jump/a"]))
     source = open_source(tmp_path / "frames.lmdb")
     assert len(source) == 1
     assert source.info(0).num_frames == 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from ssvideo_core.datasets.splits import OFFICIAL_COUNTS, official_videos
 from ssvideo_core.errors import DataError
 from ssvideo_core.formats import class_folders, video_lists
 from ssvideo_core.video import probe, read_views
@@ -83,7 +85,9 @@ def open_source(
 ) -> FoundVideos:
     """The videos of a folder or a list, or of folders or a database of frames.
 
-    These are `formats.class_folders`, `video_lists`, `frame_folders` and `lmdb_frames`.
+    These are `formats.class_folders`, `video_lists`, `frame_folders` and `lmdb_frames`. Frames of
+    which all videos are of HMDB51 or of UCF101 have the ids of the official lists, with .avi behind
+    the name, so that they fit splits and features of the files themselves; a notice says so.
     root: what the paths of a list start from, the list's own folder unless given. index: where
     facts of files are kept between runs. No video is opened. Raises DataError when `path` is
     none of them, and as the formats do.
@@ -91,7 +95,7 @@ def open_source(
     if path.suffix == ".lmdb" or (path / "data.mdb").is_file():
         from ssvideo_core.formats.lmdb_frames import LmdbFrames
 
-        return LmdbFrames(path)
+        return _with_official_ids(partial(LmdbFrames, path))
     if path.is_dir():
         return _open_folder(path, index)
     if path.suffix.lower() != ".csv" or not path.is_file():
@@ -110,5 +114,15 @@ def _open_folder(path: Path, index: VideoIndex | None) -> FoundVideos:
 
         if frames_depth(path) is None:
             raise
-        return FrameFolders(path)
+        return _with_official_ids(partial(FrameFolders, path))
     return VideoFiles(path, entries, index=index, notices=notices)
+
+
+def _with_official_ids(open_frames: Callable[..., FoundVideos]) -> FoundVideos:
+    source = open_frames()
+    names = {source.entry(index).video_id for index in range(len(source))}
+    for dataset in OFFICIAL_COUNTS:
+        if names and {f"{name}.avi" for name in names} <= {*official_videos(dataset)}:
+            source = open_frames(ending=".avi")
+            source.notices.append(f"ids end with .avi, as in the official lists of {dataset}")
+    return source
