@@ -179,6 +179,7 @@ NAMES = {
     "c:x.avi": "has an absolute name",
     "-rf": 'begins with "-"',
     "--checkpoint-action=exec=sh/x": 'begins with "-"',
+    "./-rf": 'begins with "-"',
     "a/con": "has a reserved name",
     "NUL.avi": "has a reserved name",
     "com1.tar.gz/x": "has a reserved name",

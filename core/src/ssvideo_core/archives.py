@@ -165,7 +165,7 @@ class _Names:
             else "has a name with control characters or backslashes" if _CONTROL.search(name)
             else "has an absolute name" if _ABSOLUTE.match(name)
             else "leaves the folder" if ".." in parts
-            else 'begins with "-", like an option' if name.startswith("-")
+            else 'begins with "-", like an option' if "".join(parts[:1]).startswith("-")
             else "has a reserved name" if any(map(_RESERVED.fullmatch, parts))
             else "has no name" if not parts and not folder
             else None
