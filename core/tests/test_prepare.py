@@ -330,6 +330,22 @@ def test_the_checksums(few: list[str], tmp_path: Path) -> None:
         prepare("hmdb51", folder, tmp_path / "other")
 
 
+def test_a_checksum_is_of_an_archive(few: list[str], tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", contents(few))
+    with pytest.raises(ConfigError, match="in is a folder, which has no checksum: give the arch"):
+        prepare("hmdb51", folder, tmp_path / "out", checksum="sha256:00")
+    assert prepare("hmdb51", folder, tmp_path / "out", checksum="none").ok
+
+
+def test_what_an_earlier_run_unpacked_is_checked_too(few: list[str], tmp_path: Path) -> None:
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(zipped(contents(few[1:])))
+    with pytest.raises(DataError, match="1 of 5 videos of hmdb51 are missing"):
+        prepare("hmdb51", archive, tmp_path / "out")
+    with pytest.raises(DataError, match=r"its sha256 is .*expected 00"):
+        prepare("hmdb51", archive, tmp_path / "out", checksum="sha256:00")
+
+
 def test_a_hostile_archive(few: list[str], tmp_path: Path) -> None:
     archive = tmp_path / "hmdb51.zip"
     archive.write_bytes(zipped({**contents(few), "../wave/up.avi": b"x"}))

@@ -119,12 +119,17 @@ def prepare(
 
     `out` appears when no video is missing. An `out` that is complete already is only checked.
     Raises DataError for missing videos, other splits, two different videos of one name, a refused
-    or damaged archive, and an `out` that is something else; ConfigError without a rar program.
+    or damaged archive, and an `out` that is something else; ConfigError without a rar program, and
+    for the checksum of a folder.
     """
     if not archive.exists():
         raise DataError(
             f"{archive} is not there; expected the archive of {dataset} or a folder with its "
             "archives or videos. Nothing is downloaded here"
+        )
+    if archive.is_dir() and checksum not in (None, UNCHECKED):
+        raise ConfigError(
+            f"{archive} is a folder, which has no checksum: give the archive, or no --checksum"
         )
     work = _work_folder(dataset, archive, out)
     if out.exists():
@@ -193,17 +198,17 @@ class _Run:
     def unpack(self, archive: Path) -> Path:
         """The folder with what is in an archive, made unless an earlier run did."""
         folder = self.folder_of(archive)
-        if folder.exists():
-            return folder
-        self.say(f"unpacking {archive}")
         given = self.checksum if archive == self.archive else None
         checksum = given or KNOWN.get(archive.name)
+        # Also of what an earlier run unpacked: that one may have been given another checksum.
         if checksum and self.checksum != UNCHECKED:
             try:
                 verify(archive, checksum)
             except DataError as error:
                 raise DataError(f"{error}, or take it as it is with --checksum none") from None
-        extract(archive, folder, rar_tool=self.rar_tool)
+        if not folder.exists():
+            self.say(f"unpacking {archive}")
+            extract(archive, folder, rar_tool=self.rar_tool)
         return folder
 
     def compare_splits(self, path: Path) -> None:
