@@ -312,3 +312,7 @@ def test_the_command(
     assert "1 of them from before" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="was begun with"):
         flow_main(words)
+    with pytest.raises(SystemExit):
+        flow_main(["--videos", str(video), "--out", str(tmp_path / "new"), "--workers", "-1"])
+    assert "'-1' is not a whole number from 0" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from ssvideo_core import config as configs
 from ssvideo_core.blocks import Failure
+from ssvideo_core.command_flags import read_count
 from ssvideo_core.config import option
 from ssvideo_core.errors import EXIT_OK, ConfigError, DataError, DecodeError
 from ssvideo_core.feature_writer import allowed_failures
@@ -250,7 +251,9 @@ class ExtractFlow:
     out: Path = option(help="new folder for the pictures")
     method: str = option("tvl1", help="dis is 100 times as fast and coarser", choices=METHODS)
     short_side: int = option(0, help="pixels of the shorter side; 0 keeps it, as published")
-    workers: int = option(0, help="processes; one a core is best", operational=True)
+    workers: int = option(
+        0, help="processes; one a core is best", read=read_count, operational=True
+    )
 
 
 def flow_main(argv: Sequence[str] | None = None, prog: str = "ssvideo_core extract-flow") -> int:
