@@ -31,6 +31,7 @@ FENCE = re.compile(
     r"^```python(?: needs=(?P<module>\w+))?\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL
 )
 CLIP = ClipSpec("rgb", Spread(4, 0.5), Pixels(40, 32, 16), "repeat_last")
+MAX_LINES = 5  # of an example, without empty ones
 CLASSES, PER_CLASS = ("run", "walk"), 6
 
 
@@ -135,6 +136,7 @@ def test_every_example_runs(
     blocks = list(FENCE.finditer(text))
     assert len(blocks) > 3
     for block in blocks:
+        assert sum(map(bool, block["body"].split("\n"))) <= MAX_LINES, block["body"]
         if block["module"] and find_spec(block["module"]) is None:
             continue
         line = text[: block.start("body")].count("\n")

@@ -3,7 +3,7 @@
     root/class/video/image_00001.jpg     CoCLR and ViCC; flow_00001.jpg for flow
     root/class/video/00000001.jpg        SCE, as FFmpeg writes them
 
-Flow is stored as pictures (`flow_frames`) and read as such. Needs simplejpeg (extra `tfrecord`).
+Flow is stored as pictures (`flow_frames`) and read as such. Needs simplejpeg (extra `frames`).
 """
 
 from __future__ import annotations

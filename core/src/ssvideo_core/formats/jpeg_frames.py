@@ -1,7 +1,7 @@
 """Videos whose frames are JPEG files of their own, wherever those lie.
 
 Only the frames that views want are decoded, by simplejpeg with the accurate transform: equal to
-Pillow's to the bit, but a damaged picture is an error. Needs simplejpeg (extra `tfrecord`).
+Pillow's to the bit, but a damaged picture is an error. Needs simplejpeg (extra `frames`).
 """
 
 from __future__ import annotations
