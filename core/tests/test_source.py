@@ -150,6 +150,17 @@ def test_frames_of_other_videos_keep_their_names(tmp_path: Path) -> None:
     assert source.notices == []
 
 
+def test_flow_that_is_not_finished_is_said(tmp_path: Path) -> None:
+    pytest.importorskip("simplejpeg")
+    root = write_frames(tmp_path, ["wave/mine"])
+    (root / "flow.json").write_text('{"complete": false}')
+    assert open_source(root).notices == [
+        f"extract-flow has not finished {root}: videos may be missing"
+    ]
+    (root / "flow.json").write_text('{"complete": true}')
+    assert open_source(root).notices == []
+
+
 def test_a_database_of_frames_is_a_source(tmp_path: Path) -> None:
     pytest.importorskip("lmdb")
     from ssvideo_core.formats.lmdb_records import write_database

@@ -110,11 +110,15 @@ def _open_folder(path: Path, index: VideoIndex | None) -> FoundVideos:
     try:
         entries, notices = class_folders.scan(path)
     except DataError:
+        from ssvideo_core.formats.convert_flow import is_unfinished
         from ssvideo_core.formats.frame_folders import FrameFolders, frames_depth
 
         if frames_depth(path) is None:
             raise
-        return _with_official_ids(partial(FrameFolders, path))
+        frames = _with_official_ids(partial(FrameFolders, path))
+        if is_unfinished(path):
+            frames.notices.append(f"extract-flow has not finished {path}: videos may be missing")
+        return frames
     return VideoFiles(path, entries, index=index, notices=notices)
 
 

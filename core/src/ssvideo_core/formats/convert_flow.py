@@ -229,6 +229,15 @@ def _begin(out: Path, form: FlowForm) -> dict[str, Any]:
     return record
 
 
+def is_unfinished(out: Path) -> bool:
+    """Whether `extract_flow` began this folder and has not finished it."""
+    try:
+        stored = json.loads((out / RECORD).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(stored, dict) and stored.get("complete") is False
+
+
 def _write_record(out: Path, record: Mapping[str, Any]) -> None:
     write_text(out / RECORD, json.dumps(record, indent=1) + "\n")
 
