@@ -206,6 +206,22 @@ def test_an_idle_worker_that_was_killed(tasks: ModuleType) -> None:
         list(results)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_all_while_workers_start(
+    tasks: ModuleType, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    original = loading._Pool._start
+
+    def start(pool: Any) -> None:
+        original(pool)
+        os.kill(pool._workers[-1].process.pid, number)
+
+    monkeypatch.setattr(loading._Pool, "_start", start)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert list(ordered_map(tasks.square, range(3), workers=2)) == [0, 1, 4]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
 def test_a_worker_that_exits(tasks: ModuleType) -> None:
     with pytest.raises(WorkerDiedError, match=r"exit code 3 at work on exit\. Its messages"):
         list(ordered_map(tasks.fail, ["exit"], workers=1))

@@ -28,6 +28,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from itertools import count, islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple, TypeVar
@@ -41,6 +42,8 @@ _INLINE = 4096  # bytes of a message up to which it goes through the socket itse
 _COPIED = 1 << 20  # bytes up to which a memory file is copied: mappings are a limited resource
 _ALIGNMENT = 64
 _END_S = 1.0  # for workers to end by themselves
+# Ctrl-C and a scheduler's signals reach the whole group; the parent decides what they mean.
+_OF_THE_GROUP = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class WorkerDiedError(DataError):
@@ -181,7 +184,13 @@ class _Pool:
         process = multiprocessing.get_context("spawn").Process(
             target=_serve, args=(self._function, self._tasks_end, theirs), daemon=True
         )
-        process.start()
+        # Blocked from the first moment, as they can only be ignored when the interpreter is ready.
+        resource_tracker.ensure_running()  # its start unblocks them
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_GROUP)
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()  # else the end of the worker would not close the socket
         self._workers.append(_Worker(process, ours))
 
@@ -214,9 +223,9 @@ def _death(process: SpawnProcess, at: str) -> WorkerDiedError:
 
 def _serve(function: Callable[[Any], Any], tasks: socket.socket, results: socket.socket) -> None:
     """The life of a worker."""
-    # Ctrl-C and a scheduler's signals reach the whole group; the parent decides what they mean.
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(ignored, signal.SIG_IGN)
+    for number in _OF_THE_GROUP:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_THE_GROUP)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
