@@ -85,6 +85,33 @@ def test_a_refusal_is_said(
     assert scontrol.read_text() == "requeue 13\n"
 
 
+@pytest.mark.parametrize(
+    ("number", "rank", "queued"),
+    [
+        (signal.SIGUSR1, {}, True),
+        (signal.SIGUSR1, {"SLURM_PROCID": "0"}, True),
+        (signal.SIGUSR1, {"SLURM_PROCID": "1"}, False),
+        (signal.SIGUSR1, {"SLURM_PROCID": "0", "RANK": "3"}, False),
+        (signal.SIGTERM, {}, False),
+        (signal.SIGINT, {}, False),
+    ],
+)
+def test_a_job_that_ends_before_its_first_step_is_queued_again(
+    number: signal.Signals,
+    rank: dict[str, str],
+    queued: bool,
+    scontrol: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"SLURM_JOB_ID": "42", **rank}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(KeyboardInterrupt), ending_at_once():
+        os.kill(os.getpid(), number)
+    assert scontrol.exists() == queued
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_where_nothing_is_lost_a_signal_ends_at_once(number: signal.Signals) -> None:
     before = signal.getsignal(number)

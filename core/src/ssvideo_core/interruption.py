@@ -18,18 +18,28 @@ _WATCHED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 @contextmanager
 def ending_at_once() -> Iterator[None]:
-    """SIGTERM and SIGUSR1 raise KeyboardInterrupt, as SIGINT does: where nothing is lost yet."""
-    watched = (signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, _end) for number in watched}
+    """SIGTERM and SIGUSR1 raise KeyboardInterrupt, as SIGINT does: where nothing is lost yet.
+
+    After SIGUSR1 the first process also calls `requeue`: looking at every video of a large data set
+    may take longer than a job. RANK or SLURM_PROCID say which is the first.
+    """
+    came: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield
+    except KeyboardInterrupt:
+        rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+        if came[:1] == [signal.SIGUSR1] and rank == "0":
+            requeue(signal.SIGUSR1)
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 class Interruption:
