@@ -29,6 +29,7 @@ from ssvideo_core.batches import (
     ahead,
     batches,
     collate,
+    steps_left,
     steps_per_epoch,
 )
 from ssvideo_core.blocks import NO_SOUND
@@ -249,6 +250,16 @@ def test_steps_per_epoch() -> None:
     for size in (0, 11):
         with pytest.raises(ConfigError, match=f"batch size is {size}, expected 1 to 10"):
             steps_per_epoch(10, size)
+
+
+@pytest.mark.parametrize("size", [4, 5, 50])
+@pytest.mark.parametrize("used", [0, 8, 47, 50])
+@pytest.mark.parametrize("epoch", [0, 1, 2, 4])
+def test_steps_left(tasks: ModuleType, size: int, used: int, epoch: int) -> None:
+    options = {"num_samples": 50, "global_batch_size": size, "epochs": 2}
+    position = Position(epoch, used)
+    left = sum(1 for _ in batches(tasks.noise, **options, seed=0, position=position))
+    assert steps_left(position, **options) == left
 
 
 @pytest.mark.parametrize(

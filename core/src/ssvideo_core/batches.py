@@ -50,6 +50,7 @@ __all__ = [
     "ahead",
     "batches",
     "collate",
+    "steps_left",
     "steps_per_epoch",
 ]
 
@@ -86,6 +87,13 @@ def steps_per_epoch(num_samples: int, global_batch_size: int) -> int:
             "number of videos; use a smaller batch size or fewer processes"
         )
     return num_samples // global_batch_size
+
+
+def steps_left(position: Position, *, num_samples: int, global_batch_size: int, epochs: int) -> int:
+    """How many global batches `batches` gives from `position` on."""
+    begun = (num_samples - position.samples_used) // global_batch_size
+    whole = steps_per_epoch(num_samples, global_batch_size)
+    return max(0, begun + whole * (epochs - position.epoch - 1))
 
 
 def batches(

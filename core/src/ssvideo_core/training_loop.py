@@ -124,15 +124,19 @@ def run_loop(
     mean: Callable[[Mapping[str, Any]], dict[str, float]],
     save: Callable[[Place, bool], None],
     interruption: Interruption,
+    steps: int | None = None,
 ) -> int:
     """All steps that are left; returns EXIT_OK, or EXIT_REQUEUE after a signal and its checkpoint.
 
     batches: closed at the end. mean: over all processes, of what
     `Trainer.step` returned. save: writes a checkpoint, for good if its second argument is true.
+    steps: of the whole run, those before `place` among them; None: as many as settings.epochs have,
+    which is another number where earlier steps had batches of another size.
     Raises DataError when too many videos are bad.
     """
     global_batch_size = settings.batch_size * processes.world_size
-    steps = int(settings.epochs * steps_per_epoch(num_samples, global_batch_size))
+    if steps is None:
+        steps = int(settings.epochs * steps_per_epoch(num_samples, global_batch_size))
     bad = BadVideos(settings.folder / "bad-videos.jsonl", num_samples)
     progress = TrainingProgress(steps, step=place.step, enabled=processes.is_main)
     log = MetricsLog(settings.folder, step=place.step, enabled=processes.is_main)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
-from ssvideo_core.batches import Sample, Task, batches
+from ssvideo_core.batches import Sample, Task, batches, steps_left
 from ssvideo_core.checkpoints import newest_checkpoint
+from ssvideo_core.errors import ConfigError
 from ssvideo_core.interruption import Interruption
 from ssvideo_core.training_loop import Place, RunSettings, facts_of, place_of, run_loop
 from torch import Tensor
@@ -53,12 +54,17 @@ def run_training(
     num_samples: of an epoch. Raises ConfigError and DataError for a checkpoint that does not fit,
     and what `load` and the loop raise.
     """
-    place = _restore(trainer, settings, process)
+    place = _restore(trainer, settings, process, num_samples)
+    global_batch_size = settings.batch_size * process.world_size
+    epochs = math.ceil(settings.epochs)
+    left = steps_left(
+        place.position, num_samples=num_samples, global_batch_size=global_batch_size, epochs=epochs
+    )
     made = batches(
         load,
         num_samples=num_samples,
-        global_batch_size=settings.batch_size * process.world_size,
-        epochs=math.ceil(settings.epochs),
+        global_batch_size=global_batch_size,
+        epochs=epochs,
         seed=settings.seed,
         position=place.position,
         rank=process.rank,
@@ -71,7 +77,10 @@ def run_training(
             settings.checkpoints,
             place.step,
             trainer.parts(),
-            facts=facts_of(place, settings, process.world_size),
+            facts={
+                **facts_of(place, settings, process.world_size),
+                "num_samples": num_samples,
+            },
             rank=process.rank,
             world_size=process.world_size,
             barrier=process.barrier,
@@ -88,6 +97,7 @@ def run_training(
         mean=lambda values: mean_over(values, process),
         save=save,
         interruption=interruption,
+        steps=place.step + left,
     )
 
 
@@ -98,12 +108,30 @@ def mean_over(values: Mapping[str, Tensor | float], process: Process) -> dict[st
     return dict(zip(values, means, strict=True))
 
 
-def _restore(trainer: Trainer, settings: RunSettings, process: Process) -> Place:
-    newest = newest_checkpoint(settings.checkpoints)
-    if newest is None:
-        return Place()
-    saved = load_checkpoint(newest, trainer.parts())
-    place = place_of(newest, saved.step, saved.facts, settings, process.world_size)
-    if process.is_main:
-        logger.info("going on from %s", newest)
+def _restore(trainer: Trainer, settings: RunSettings, process: Process, num_samples: int) -> Place:
+    """The same place on every process, or ConfigError: they would train different networks."""
+
+    def read() -> Place:
+        newest = newest_checkpoint(settings.checkpoints)
+        if newest is None:
+            return Place()
+        saved = load_checkpoint(newest, trainer.parts())
+        place = place_of(newest, saved.step, saved.facts, settings, process.world_size)
+        trained_on = saved.facts.get("num_samples", num_samples)
+        if trained_on != num_samples and not settings.resume_anyway:
+            raise ConfigError(
+                f"{newest} was trained on {trained_on} samples an epoch, now there are "
+                f"{num_samples}. Go on with the data it began with, or pass --resume-anyway"
+            )
+        if process.is_main:
+            logger.info("going on from %s", newest)
+        return place
+
+    place = process.together(read)
+    steps = process.gather(torch.tensor(place.step)).tolist()
+    if len(set(steps)) > 1:
+        raise ConfigError(
+            f"in {settings.checkpoints} the processes find checkpoints of the steps {steps}, by "
+            "rank (0: none), expected one for all. Give a folder that all machines share"
+        )
     return place
