@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ssvideo_core.errors import DataError
-from ssvideo_core.metrics import MetricsLog, TrainingProgress
+from ssvideo_core.metrics import LossWatch, MetricsLog, TrainingProgress
 
 
 def lines(run: Path) -> list[dict[str, float | None]]:
@@ -144,3 +145,17 @@ def test_a_loss_that_is_no_number_is_shown_as_it_is() -> None:
     file = io.StringIO()
     TrainingProgress(1, file=file).advance({"loss": float("nan")})
     assert file.getvalue().endswith("waiting for data, loss nan\n")
+
+
+def test_a_loss_that_stays_lost_ends_the_run() -> None:
+    watch = LossWatch(30)
+    watch.check(math.nan, 40)
+    watch.check(1.5, 50)
+    watch.check(math.inf, 60)
+    with pytest.raises(DataError, match=r"nan at step 70; .* in step 50.* delete the later ones"):
+        watch.check(math.nan, 70)
+
+
+def test_a_loss_that_is_lost_at_the_end_ends_the_run() -> None:
+    with pytest.raises(DataError, match=r"inf at step 10; .* in step 0\."):
+        LossWatch().check(math.inf, 10, last=True)

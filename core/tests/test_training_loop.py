@@ -163,3 +163,20 @@ def test_a_place_is_what_its_facts_say(tmp_path: Path) -> None:
         place_of(tmp_path, 17, facts, settings, 1)
     anyway = RunSettings(folder=tmp_path, batch_size=4, epochs=1, seed=0, resume_anyway=True)
     assert place_of(tmp_path, 17, facts, anyway, 1) == place
+
+
+@dataclass
+class Lost(Counting):
+    """Its weights are lost in step 2."""
+
+    def step(self, batch: Any, *, step: int, epoch: int) -> Mapping[str, float]:
+        loss = float("nan") if step > 1 else 1.0
+        return {**super().step(batch, step=step, epoch=epoch), "loss": loss}
+
+
+@pytest.mark.parametrize(("print_freq", "steps"), [(1, 4), (100, 6)])
+def test_a_lost_run_is_an_error(tmp_path: Path, print_freq: int, steps: int) -> None:
+    trainer = Lost()
+    with pytest.raises(DataError, match=rf"the loss is nan at step {steps}; "):
+        run(trainer, tmp_path, print_freq=print_freq)
+    assert ("save", Place(Position(steps // 2), steps), False) not in trainer.events

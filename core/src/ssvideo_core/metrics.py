@@ -64,6 +64,30 @@ class MetricsLog:
                 self._curves.add_scalar(name, value, int(step))
 
 
+class LossWatch:
+    """Ends a run whose loss is NaN or infinite for good: training cannot mend its weights.
+
+    step: where the process begins. One such value may be a step that a loss scale of float16 left
+    out, so two in a row are needed, or one at the end.
+    """
+
+    def __init__(self, step: int = 0) -> None:
+        self._finite_at, self._lost = step, False
+
+    def check(self, loss: SupportsFloat, step: int, *, last: bool = False) -> None:
+        """Look at the loss of a step. Raises DataError."""
+        if math.isfinite(float(loss)):
+            self._finite_at, self._lost = step, False
+        elif self._lost or last:
+            raise DataError(
+                f"the loss is {float(loss)} at step {step}; the last finite one was looked at in "
+                f"step {self._finite_at}. Lower the learning rate or look at the data, and start "
+                "again, or from a checkpoint up to that step: delete the later ones"
+            )
+        else:
+            self._lost = True
+
+
 def _drop_later_lines(path: Path, step: int) -> None:
     if not path.exists():
         return

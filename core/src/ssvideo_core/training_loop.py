@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from ssvideo_core.batches import BadVideos, Position, steps_per_epoch
 from ssvideo_core.errors import EXIT_OK, EXIT_REQUEUE, ConfigError
 from ssvideo_core.interruption import Interruption, requeue
-from ssvideo_core.metrics import MetricsLog, TrainingProgress
+from ssvideo_core.metrics import LossWatch, MetricsLog, TrainingProgress
 
 logger = logging.getLogger(__name__)
 
@@ -132,13 +132,14 @@ def run_loop(
     `Trainer.step` returned. save: writes a checkpoint, for good if its second argument is true.
     steps: of the whole run, those before `place` among them; None: as many as settings.epochs have,
     which is another number where earlier steps had batches of another size.
-    Raises DataError when too many videos are bad.
+    Raises DataError when too many videos are bad, and for a loss that stays NaN or infinite.
     """
     global_batch_size = settings.batch_size * processes.world_size
     if steps is None:
         steps = int(settings.epochs * steps_per_epoch(num_samples, global_batch_size))
     bad = BadVideos(settings.folder / "bad-videos.jsonl", num_samples)
     progress = TrainingProgress(steps, step=place.step, enabled=processes.is_main)
+    losses = LossWatch(place.step)
     log = MetricsLog(settings.folder, step=place.step, enabled=processes.is_main)
     with closing(batches), log as metrics:
         for position, batch in progress.watch(batches):
@@ -151,6 +152,7 @@ def run_loop(
             if _due(place.step, settings.print_freq) or place.step == steps:
                 values = mean(measured)
                 metrics.write(place.step, values)
+                losses.check(values["loss"], place.step, last=place.step == steps)
             progress.advance(values)
             if ended:
                 trainer.end_epoch(epoch)
