@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import logging
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -267,8 +268,12 @@ def test_patterns(tmp_path: Path) -> None:
     odd = tmp_path / "[odd]"
     odd.touch()
     assert find_shards(str(odd)) == [odd]
-    for pattern in ("y-*", "folder", "classes.txt"):
-        with pytest.raises(DataError, match="matches no file"):
+    for pattern, said in (
+        ("y-*", "matches no file;"),
+        ("f*", f"matches no file but the folder {tmp_path / 'folder'};"),
+        ("classes.txt", "matches no file;"),
+    ):
+        with pytest.raises(DataError, match=re.escape(said)):
             find_shards([str(tmp_path / "x-*"), str(tmp_path / pattern)])
 
 

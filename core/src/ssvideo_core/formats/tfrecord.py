@@ -153,8 +153,9 @@ def find_shards(patterns: str | Sequence[str]) -> list[Path]:
         paths = [Path(name) for name in names if os.path.isfile(name)]
         shards = [path for path in paths if path.name not in (CLASSES, LEDGER, FAILURES)]
         if not shards:
+            folder = next((f" but the folder {name}" for name in names if os.path.isdir(name)), "")
             raise DataError(
-                f"'{pattern}' matches no file; expected record files such as "
+                f"'{pattern}' matches no file{folder}; expected record files such as "
                 "'DIR/hmdb51-*-of-00010', in quotes so that the shell leaves the pattern alone"
             )
         found.update(dict.fromkeys(shards))
