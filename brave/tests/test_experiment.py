@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -189,6 +192,35 @@ def test_two_devices_and_two_processes_do_what_one_device_does(shards: str, tmp_
     assert len({one["digest"] for one in facts}) == 1
     assert [one["config"]["num_devices"] for one in facts] == [1, 2, 2]
     assert [one["config"]["num_processes"] for one in facts] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("share_shards", "message"),
+    [
+        (False, "the number of records: 10 in process 0, 5 in process 1"),
+        (True, "the step to go on from: 11 in process 0, 0 in process 1"),
+    ],
+)
+def test_machines_that_do_not_share_their_files_are_refused(
+    shards: str, runs: Path, tmp_path: Path, share_shards: bool, message: str
+) -> None:
+    shutil.copytree(made(shards, runs), tmp_path / "0")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = ["--coordinator", f"127.0.0.1:{free.getsockname()[1]}", "--num_processes", "2"]
+    patterns = [shards, shards if share_shards else shards.replace("train-*", "train-0")]
+    processes = [
+        subprocess.Popen(
+            Command(pattern)(tmp_path / str(rank), extra=[*place, "--process_id", str(rank)]),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, pattern in enumerate(patterns)
+    ]
+    for process in processes:
+        printed = process.communicate(timeout=120)[1]
+        assert process.returncode == 2, printed
+        assert f"the processes differ in {message}" in printed
 
 
 def test_other_settings_in_the_same_folder_are_refused(

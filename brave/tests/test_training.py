@@ -161,7 +161,9 @@ def test_a_run_that_goes_on_with_other_epochs_does_all_its_steps(
 
 def test_another_number_of_records_is_refused(tmp_path: Path) -> None:
     train(tmp_path, records=10, batch=2, total=9, stop_at=3)
-    with pytest.raises(ConfigError, match=r"ckpt-00000004 was trained on 10 records, now .* 12\."):
+    with pytest.raises(
+        ConfigError, match=r"ckpt-00000004 was trained on 10 samples .* now .* 12\."
+    ):
         train(tmp_path, records=12, batch=2, total=9)
     assert train(tmp_path, records=10, batch=2, total=9) == (EXIT_OK, [4, 5, 6, 7, 8])
 

@@ -157,12 +157,14 @@ def test_the_batches_are_closed(tmp_path: Path) -> None:
 def test_a_place_is_what_its_facts_say(tmp_path: Path) -> None:
     settings = RunSettings(folder=tmp_path, batch_size=4, epochs=1, seed=0)
     place = Place(Position(3, 8), 17)
-    facts = json.loads(json.dumps(facts_of(place, settings, 2)))
-    assert place_of(tmp_path, 17, facts, settings, 2) == place
+    facts = json.loads(json.dumps(facts_of(place, settings, 2, 40)))
+    assert place_of(tmp_path, 17, facts, settings, 2, 40) == place
     with pytest.raises(ConfigError, match=r"8 clips a step, now it would be 4 \(1 processes"):
-        place_of(tmp_path, 17, facts, settings, 1)
+        place_of(tmp_path, 17, facts, settings, 1, 40)
+    with pytest.raises(ConfigError, match="trained on 40 samples an epoch, now there are 41"):
+        place_of(tmp_path, 17, facts, settings, 2, 41)
     anyway = RunSettings(folder=tmp_path, batch_size=4, epochs=1, seed=0, resume_anyway=True)
-    assert place_of(tmp_path, 17, facts, anyway, 1) == place
+    assert place_of(tmp_path, 17, facts, anyway, 1, 41) == place
 
 
 @dataclass

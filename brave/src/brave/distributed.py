@@ -206,6 +206,21 @@ class Processes:
             raise error
         return cast(T, value)
 
+    def check_equal(self, what: str, value: object) -> None:
+        """Raise ConfigError, in all processes, unless all give the same value.
+
+        what: its name for the message. All processes call it together.
+        """
+        if self.world_size == 1:
+            return
+        told = self._gather_text(str(value))
+        if len(set(told)) > 1:
+            listed = ", ".join(f"{text} in process {rank}" for rank, text in enumerate(told))
+            raise ConfigError(
+                f"the processes differ in {what}: {listed}. All machines need the same shards and "
+                "a folder of the run that they share"
+            )
+
     def _gather_text(self, text: str) -> list[str]:
         own = np.zeros(_TOLD_BYTES, np.uint8)
         data = np.frombuffer(text.encode()[:_TOLD_BYTES], np.uint8)

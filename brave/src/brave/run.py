@@ -149,6 +149,7 @@ class _Run:
         if self.flags.videos is not None:
             together(self._write_shards)
         load = together(self._records)
+        self.processes.check_equal("the number of records", len(load))
         loop = self._loop(len(load))
         together(self._record)
         trainer = make_trainer(self.settings, self.processes)

@@ -30,7 +30,7 @@ from ssvideo_core.batches import Position, batches, steps_per_epoch
 from ssvideo_core.checkpoints import save_checkpoint
 from ssvideo_core.interruption import Interruption
 from ssvideo_core.samples import Batch
-from ssvideo_core.training_loop import Place, RunSettings, run_loop
+from ssvideo_core.training_loop import Place, RunSettings, facts_of, run_loop
 
 from brave.device_augmentations import batch_inputs
 from brave.distributed import AXIS, Processes
@@ -40,7 +40,7 @@ from brave.objective import total_loss
 from brave.optim import learning_rate, make_optimizer
 from brave.optimizer_settings import OptimizerSettings
 from brave.training_data import TrainingRecords
-from brave.training_state import TrainingState, initial_state, read_newest, to_tree, told_of
+from brave.training_state import TrainingState, initial_state, read_newest, to_tree
 
 logger = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ def run_training(
             settings.checkpoints,
             place.step,
             to_tree(trainer.state) if processes.is_main else {},
-            facts=told_of(place, settings, processes.world_size, num_samples),
+            facts=facts_of(place, settings, processes.world_size, num_samples),
             rank=processes.rank,
             world_size=processes.world_size,
             barrier=processes.barrier,
@@ -287,7 +287,10 @@ def _exactly(
 
 def _restore(trainer: BraVeTrainer, settings: RunSettings, num_samples: int) -> Place:
     processes, like = trainer.processes, jax.device_get(trainer.state)
-    found = read_newest(like, settings, processes.world_size, num_samples)
+    found = processes.together(
+        lambda: read_newest(like, settings, processes.world_size, num_samples)
+    )
+    processes.check_equal("the step to go on from", 0 if found is None else found[1].step)
     if found is None:
         return Place()
     state, place = found

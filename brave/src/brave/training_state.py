@@ -13,7 +13,7 @@ import optax  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from ssvideo_core.checkpoints import load_checkpoint, newest_checkpoint
 from ssvideo_core.errors import ConfigError
-from ssvideo_core.training_loop import Place, RunSettings, facts_of, place_of
+from ssvideo_core.training_loop import Place, RunSettings, place_of
 
 from brave.architecture import SOUND_OPTIONS
 from brave.checkpoints import export, named
@@ -63,32 +63,19 @@ def from_tree(tree: Mapping[str, Any], like: TrainingState, *, where: Path) -> T
     )
 
 
-def told_of(
-    place: Place, settings: RunSettings, world_size: int, num_samples: int
-) -> dict[str, Any]:
-    """What a checkpoint says of itself, for `read_newest`; num_samples: records trained on."""
-    return {**facts_of(place, settings, world_size), "num_samples": num_samples}
-
-
 def read_newest(
     like: TrainingState, settings: RunSettings, world_size: int, num_samples: int
 ) -> tuple[TrainingState, Place] | None:
     """State and place of the newest checkpoint of a run, in the form of `like`; None without one.
 
-    Raises ConfigError for a checkpoint of other networks, and, unless resume_anyway, of another
-    global batch size or number of records: the position in the data means something else then.
+    num_samples: records trained on. Raises ConfigError for a checkpoint of other networks, and as
+    `place_of` does.
     """
     newest = newest_checkpoint(settings.checkpoints)
     if newest is None:
         return None
     saved = load_checkpoint(newest)
-    trained_on = saved.facts.get("num_samples", num_samples)
-    if trained_on != num_samples and not settings.resume_anyway:
-        raise ConfigError(
-            f"{newest} was trained on {trained_on} records, now there are {num_samples}. Go on "
-            "with the shards it began with, or pass --resume-anyway"
-        )
-    place = place_of(newest, saved.step, saved.facts, settings, world_size)
+    place = place_of(newest, saved.step, saved.facts, settings, world_size, num_samples)
     return from_tree(saved.state, like, where=newest), place
 
 

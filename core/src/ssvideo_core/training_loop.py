@@ -32,7 +32,7 @@ class RunSettings:
     folder: RUN. batch_size: samples per process. epochs: of which the last may be a part.
     print_freq: steps between lines of metrics.jsonl. checkpoint_steps: save every n steps too, 0
     only after epochs. keep_every_epochs: checkpoints that stay. resume_anyway: go on with another
-    global batch size.
+    global batch size or another number of samples.
     """
 
     folder: Path
@@ -88,20 +88,29 @@ class Trainer(Protocol):
     def end_epoch(self, epoch: int, /) -> None: ...
 
 
-def facts_of(place: Place, settings: RunSettings, world_size: int) -> dict[str, Any]:
-    """What a checkpoint says of itself, for `place_of`."""
+def facts_of(
+    place: Place, settings: RunSettings, world_size: int, num_samples: int
+) -> dict[str, Any]:
+    """What a checkpoint says of itself, for `place_of`; num_samples: of an epoch."""
     return {
         "position": place.position.to_json(),
         "global_batch_size": settings.batch_size * world_size,
+        "num_samples": num_samples,
     }
 
 
 def place_of(
-    checkpoint: Path, step: int, facts: Mapping[str, Any], settings: RunSettings, world_size: int
+    checkpoint: Path,
+    step: int,
+    facts: Mapping[str, Any],
+    settings: RunSettings,
+    world_size: int,
+    num_samples: int,
 ) -> Place:
     """Where to go on from a checkpoint.
 
-    Raises ConfigError when it was trained with another global batch size, unless resume_anyway.
+    Raises ConfigError when it was trained with another global batch size or on another number of
+    samples, unless resume_anyway: the position in the data means something else then.
     """
     wanted = settings.batch_size * world_size
     if facts["global_batch_size"] != wanted and not settings.resume_anyway:
@@ -109,6 +118,12 @@ def place_of(
             f"{checkpoint} was trained with {facts['global_batch_size']} clips a step, now it "
             f"would be {wanted} ({world_size} processes of a batch size of "
             f"{settings.batch_size}). Start as many processes as before, or pass --resume-anyway"
+        )
+    trained_on = facts.get("num_samples", num_samples)  # absent from older checkpoints
+    if trained_on != num_samples and not settings.resume_anyway:
+        raise ConfigError(
+            f"{checkpoint} was trained on {trained_on} samples an epoch, now there are "
+            f"{num_samples}. Go on with the data it began with, or pass --resume-anyway"
         )
     return Place(Position.from_json(facts["position"]), step)
 

@@ -77,10 +77,7 @@ def run_training(
             settings.checkpoints,
             place.step,
             trainer.parts(),
-            facts={
-                **facts_of(place, settings, process.world_size),
-                "num_samples": num_samples,
-            },
+            facts=facts_of(place, settings, process.world_size, num_samples),
             rank=process.rank,
             world_size=process.world_size,
             barrier=process.barrier,
@@ -116,13 +113,7 @@ def _restore(trainer: Trainer, settings: RunSettings, process: Process, num_samp
         if newest is None:
             return Place()
         saved = load_checkpoint(newest, trainer.parts())
-        place = place_of(newest, saved.step, saved.facts, settings, process.world_size)
-        trained_on = saved.facts.get("num_samples", num_samples)
-        if trained_on != num_samples and not settings.resume_anyway:
-            raise ConfigError(
-                f"{newest} was trained on {trained_on} samples an epoch, now there are "
-                f"{num_samples}. Go on with the data it began with, or pass --resume-anyway"
-            )
+        place = place_of(newest, saved.step, saved.facts, settings, process.world_size, num_samples)
         if process.is_main:
             logger.info("going on from %s", newest)
         return place
