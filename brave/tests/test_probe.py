@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,7 +53,9 @@ def probed(run: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (run / "probe.jsonl").read_text().splitlines()]
 
 
-def test_each_checkpoint_is_probed_once_in_order(tmp_path: Path) -> None:
+def test_each_checkpoint_is_probed_once_in_order(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "probe.jsonl").write_text('{"step": 2, "top_1_test": 2.0}\n')
     for step in (1, 2, 3, 4):
         save(tmp_path, step)
@@ -61,19 +64,24 @@ def test_each_checkpoint_is_probed_once_in_order(tmp_path: Path) -> None:
     device = jax.devices("cpu")[0]
     probe_run(recording, tmp_path, device)
     assert probed(tmp_path) == [2, 1, 4, 6]
-    probe_run(recording, tmp_path, device)
+    with caplog.at_level(logging.INFO):
+        probe_run(recording, tmp_path, device)
     assert probed(tmp_path) == [2, 1, 4, 6]
+    assert f"steps 1, 2, 4, 6 are in {tmp_path / 'probe.jsonl'}; remove" in caplog.text
+    assert "waiting" not in caplog.text
 
 
 def test_checkpoints_before_the_last_step_are_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    coming = iter([3, 6])
+    coming = iter([3, 4, 6])
     clock = SimpleNamespace(sleep=lambda seconds: save(tmp_path, next(coming)))
     monkeypatch.setattr(probe, "time", clock)
     recording: Any = Recording(tmp_path, {})
-    probe_run(recording, tmp_path, jax.devices("cpu")[0])
-    assert probed(tmp_path) == [3, 6]
+    with caplog.at_level(logging.INFO):
+        probe_run(recording, tmp_path, jax.devices("cpu")[0])
+    assert probed(tmp_path) == [3, 4, 6]
+    assert caplog.text.count("waiting for checkpoints of this run until its step 6") == 1
 
 
 @pytest.mark.parametrize(("size", "short_side"), [(56, 64), (224, 256), (448, 512)])
@@ -154,7 +162,7 @@ def test_only_the_first_of_several_processes_probes(
             monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
             monkeypatch.setenv("SLURM_PROCID", str(number))
             return words
-        place = ["--coordinator", "127.0.0.1:1", "--num-processes", "2", "--process-id"]
+        place = ["--coordinator", "127.0.0.1:1", "--num_processes", "2", "--process_id"]
         return [*words, *place, str(number)]
 
     assert main(arguments(1)) == 0

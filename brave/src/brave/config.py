@@ -151,8 +151,18 @@ class Experiment:
     coordinator: str = option(
         "", help="HOST:PORT of process 0, of several processes without SLURM", metavar="HOST:PORT"
     )
-    num_processes: int | None = option(None, help="how many there are", metavar="N")
-    process_id: int | None = option(None, help="which one this is, from 0", metavar="I")
+    num_processes: int | None = option(
+        None,
+        help="how many there are",
+        metavar="N",
+        flags=("--num_processes", "--num-processes"),
+    )
+    process_id: int | None = option(
+        None,
+        help="which one this is, from 0",
+        metavar="I",
+        flags=("--process_id", "--process-id"),
+    )
     resume_anyway: bool = option(False, help="go on in a folder of other settings")
 
     def __post_init__(self) -> None:

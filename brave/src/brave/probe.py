@@ -123,7 +123,14 @@ def probe_run(probe: Probe, folder: Path, device: jax.Device) -> None:
 
     Those that are there already in the order of their steps, except the ones in RUN/probe.jsonl.
     """
-    done = probed_steps(folder)
+    logger.info("run: %s", folder)
+    done, waits = probed_steps(folder), False
+    if done:
+        logger.info(
+            "steps %s are in %s; remove their lines to probe them again, as with other shards",
+            ", ".join(map(str, sorted(done))),
+            folder / "probe.jsonl",
+        )
     while True:
         # Listed anew each time: training removes old ones.
         step, checkpoint = next(_left(folder, done), (0, None))
@@ -133,6 +140,10 @@ def probe_run(probe: Probe, folder: Path, device: jax.Device) -> None:
         elif max(done, default=0) >= probe.settings["training_steps"]:
             return
         else:
+            if not waits:
+                total = probe.settings["training_steps"]
+                logger.info("waiting for checkpoints of this run until its step %d", total)
+            waits = True
             time.sleep(POLL_S)
 
 
