@@ -157,6 +157,36 @@ def test_some_records_that_cannot_be_used_are_a_warning(
     assert line.startswith("1 of 2 records") and "s, record 1: no sound" in line
 
 
+def test_sound_that_is_no_number_is_replaced(tmp_path: Path, good: VideoRecord) -> None:
+    """As DMVR's generator writes it: integers whose bits are read as floats."""
+    wave = np.full(480, -3, np.int32).view(np.float32)
+    with pytest.warns(RuntimeWarning, match="written as integers"):
+        training = load(shard(tmp_path, [replace(good, waveform=wave), good]))
+        sample = training(Task(0, 0))
+    assert sample.index == 1
+    assert "holds NaN or infinity" in sample.replaced[0].reason
+    silent = load(str(tmp_path / "s"), VIDEO)
+    with pytest.warns(RuntimeWarning, match="written as integers"):
+        assert silent(Task(0, 0)).index == 0
+
+
+@pytest.mark.parametrize(("rate_hz", "said"), [(1000, False), (1400, False), (16000, True)])
+def test_pictures_and_sound_of_different_lengths_are_a_warning(
+    tmp_path: Path,
+    good: VideoRecord,
+    caplog: pytest.LogCaptureFixture,
+    rate_hz: int,
+    said: bool,
+) -> None:
+    pattern = shard(tmp_path, [good, record(1), replace(good, waveform=None)])
+    TrainingRecords(pattern, NARROW, (SOUND,), audio_rate_hz=rate_hz).check()
+    assert ("pictures last 0.48 s and sound 0.03 s" in caplog.text) == said
+    assert ("Nothing is resampled" in caplog.text) == said
+    caplog.clear()
+    TrainingRecords(pattern, NARROW, (VIDEO,), audio_rate_hz=rate_hz).check()
+    assert not caplog.text
+
+
 def test_flow_of_another_size_is_named(tmp_path: Path, good: VideoRecord) -> None:
     training = load(shard(tmp_path, [replace(good, flow=pictures(12, 5, (40, 50)))]))
     with pytest.raises(DataError, match="record 0: flow of 50x40 pixels, but frame 0 has 90x72"):

@@ -27,6 +27,7 @@ from brave.views import ViewSpec
 
 PADDED_TO = 64  # pixels; few shapes, so that the device's programs are compiled a few times only
 _CHECKED = 32  # records that are read before training
+_MOST_RATIO = 1.5  # of the lengths of pictures and sound
 
 logger = logging.getLogger(__name__)
 
@@ -70,16 +71,19 @@ class TrainingRecords(SampleLoader):
     def check(self) -> None:
         """Read some records, spread over all, before training begins.
 
-        Logs a warning for those that cannot be used. Raises DataError, or NoSoundError where sound
-        is missing, with the first one's reason when none of them can.
+        Logs a warning for those that cannot be used, and when pictures and sound do not last
+        equally long, as of data with other rates. Raises DataError, or NoSoundError where sound is
+        missing, with the first one's reason when none of them can.
         """
         numbers = np.unique(np.linspace(0, len(self) - 1, _CHECKED).astype(int)).tolist()
-        errors = []
+        errors, lengths = [], []
         for number in numbers:
             try:
-                self.records.info(number)
+                info = self.records.info(number)
             except DataError as error:
                 errors.append(error)
+            else:
+                lengths.append((info.num_frames / float(info.rate), info.sound_duration_s))
         if len(errors) == len(numbers):
             raise errors[0]
         if errors:
@@ -90,6 +94,20 @@ class TrainingRecords(SampleLoader):
                 len(numbers),
                 errors[0],
             )
+        if "sound" in self.records.modalities:
+            _compare_lengths(*np.median(lengths, axis=0).tolist())
+
+
+def _compare_lengths(pictures_s: float, sound_s: float) -> None:
+    """Log a warning when typical pictures and sound differ more than cut ends explain."""
+    if max(pictures_s, sound_s) > _MOST_RATIO * min(pictures_s, sound_s):
+        logger.warning(
+            "pictures last %.3g s and sound %.3g s in the middle of the records that were looked "
+            "at: are input_video_sample_rate and input_audio_sample_rate those of the shards? "
+            "Nothing is resampled",
+            pictures_s,
+            sound_s,
+        )
 
 
 class RecordSource:
@@ -102,7 +120,7 @@ class RecordSource:
         self._videos = LabelledVideos(patterns)
         self._audio_rate_hz = sampler.audio_rate_hz
         self._rate = Fraction(str(sampler.video_rate_hz))
-        self._modalities = {view.modality for view in (sampler.narrow, *sampler.broad)}
+        self.modalities = {view.modality for view in (sampler.narrow, *sampler.broad)}
         self._latest: tuple[int, VideoRecord] | None = None
 
     def __len__(self) -> int:
@@ -119,14 +137,21 @@ class RecordSource:
         name, num_frames = self._videos.name(index), len(record.frames)
         if not num_frames:
             raise DataError(f"{name}: image/encoded holds no frame; expected JPEGs")
-        samples = 0 if record.waveform is None else len(record.waveform)
-        if "sound" in self._modalities and not samples:
+        wave = np.empty(0, np.float32) if record.waveform is None else record.waveform
+        samples = len(wave)
+        if "sound" in self.modalities and not samples:
             raise NoSoundError(
                 f"{name}: no sound: WAVEFORM/feature/floats is empty, but a broad view is of "
                 "sound. Write the shards with sound, or train with a broad view of video"
             )
+        # One such clip would make all statistics of the batch, and so the whole network, NaN.
+        if "sound" in self.modalities and not np.isfinite(wave).all():
+            raise DataError(
+                f"{name}: WAVEFORM/feature/floats holds NaN or infinity; expected samples in "
+                "[-1, 1]. It was probably written as integers: write the shards again"
+            )
         # Flow lies between frames, so that one picture may be missing at the end.
-        if "flow" in self._modalities and len(record.flow) not in (
+        if "flow" in self.modalities and len(record.flow) not in (
             num_frames,
             max(num_frames - 1, 1),
         ):
