@@ -211,6 +211,7 @@ def test_the_rate_of_a_step_is_that_of_its_update() -> None:
     ("make", "message"),
     [
         (lambda: ScheduleSettings(name="cosine"), "'cosine', expected warmup_cosine or piecewise_"),
+        (lambda: ScheduleSettings(name="piecewise_constant"), "init_value=0, which stays 0"),
         (lambda: ScheduleSettings(warmup_steps=9, total_steps=9), "warmup_steps=9 and total_ste"),
         (lambda: ScheduleSettings(warmup_steps=-1), "warmup_steps=-1 and total_steps=300000"),
         (lambda: OptimizerSettings(name="sgd"), "the optimiser is 'sgd', expected lars or adam"),

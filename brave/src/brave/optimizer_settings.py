@@ -29,7 +29,8 @@ class ScheduleSettings:
         is multiplied by what.
 
     The first rate of the default is 0, as released: the first step changes nothing.
-    Raises ConfigError for another name, and for steps that do not follow each other.
+    Raises ConfigError for another name, for steps that do not follow each other, and for a
+    "piecewise_constant" that is 0 for ever.
     """
 
     name: str = "warmup_cosine"
@@ -46,6 +47,12 @@ class ScheduleSettings:
             raise ConfigError(
                 f"the learning rate has warmup_steps={self.warmup_steps} and "
                 f"total_steps={self.total_steps}, expected fewer steps of warm-up than in total"
+            )
+        if self.name == "piecewise_constant" and not self.init_value:
+            raise ConfigError(
+                "the learning rate is piecewise_constant with init_value=0, which stays 0 whatever "
+                "it is multiplied by; expected another, such as "
+                "--config.optimizer.schedule.init_value=0.1"
             )
 
 
