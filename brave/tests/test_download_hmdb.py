@@ -266,6 +266,7 @@ def test_bad_videos_are_listed(
         (["--videos_dir", "absent"], "absent is not a folder"),
         (["--splits_archive", "absent"], "--splits_archive: absent does not exist"),
         (["--videos_dir", ".", "--videos_archive", "a.rar"], "are both given; give one"),
+        (["--output_dir", __file__], "test_download_hmdb.py is a file, expected a folder"),
     ],
 )
 def test_wrong_flags(

@@ -155,6 +155,8 @@ def _check(config: DownloadHMDB) -> None:
     for name, value, low in (("num_shards", config.num_shards, 1), ("workers", config.workers, 0)):
         if value < low:
             raise ConfigError(f"--{name} is {value}, expected {low} or more")
+    if config.output_dir.exists() and not config.output_dir.is_dir():
+        raise DataError(f"--output_dir: {config.output_dir} is a file, expected a folder")
     if config.videos_archive is not None and config.videos_dir is not None:
         raise ConfigError("--videos_archive and --videos_dir are both given; give one of them")
     if config.videos_archive is not None and not config.videos_archive.is_file():
