@@ -10,7 +10,7 @@ Views of GDT's encoder: 30 frames over 1 s, 112 x 112 pixels. Of a video of 10 s
 second, 10 such clips want all frames, so of 10 x 1 views neither side spares pictures: only the
 plain way's decoding from the last key frame, again for each clip, is saved. Where key frames are
 frequent that is little, and the bound is below the target. The last line is the first file 18 times
-over, 3 minutes: one pass decodes all of it, and loses to seeking.
+over, 3 minutes, where one pass leaves out long gaps that hold a key frame.
 
 One decoder thread each; milliseconds are of the processor, so that other work disturbs little; the
 file is in memory and its facts are known; rounds alternate. Results are compared first. Without

@@ -284,9 +284,16 @@ def test_a_file_without_pictures(tmp_path: Path) -> None:
 
 
 def write_video(
-    path: Path, codec: str, times: list[int], *, b_frames: int = 0, rate: int = 25, **options: str
+    path: Path,
+    codec: str,
+    times: list[int],
+    *,
+    count: int = 60,
+    b_frames: int = 0,
+    rate: int = 25,
+    **options: str,
 ) -> None:
-    """Noise that moves, frame k at times[k] / 1000 s if they are uneven, with tones beside."""
+    """Noise that moves, frame k at times[k] / 1000 s if they are uneven."""
     base = np.random.default_rng(0).integers(0, 256, (15, 20, 3), np.uint8)
     base = base.repeat(8, 0).repeat(8, 1)
     with av.open(str(path), "w") as container:
@@ -296,7 +303,7 @@ def write_video(
         pictures.gop_size, pictures.max_b_frames = 12, b_frames
         if times:
             pictures.codec_context.time_base = Fraction(1, 1000)
-        for k in range(len(times) or 60):
+        for k in range(len(times) or count):
             frame = av.VideoFrame.from_ndarray(np.roll(base, 3 * k, axis=1), "rgb24")
             frame.pts = times[k] if times else k
             frame.time_base = Fraction(1, 1000 if times else rate)
@@ -327,6 +334,49 @@ def test_other_containers(
     for numbers in (np.array([2]), np.array([30, 7]), np.array([59]), np.array([12, 0, 37])):
         (clip,) = read_views(path, info, [View(numbers)])
         assert_equal(clip.frames, numbers, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "b_frames", "most"),
+    [
+        ("a.mp4", "libx264", 2, 10),
+        ("b.mp4", "mpeg4", 2, 10),
+        ("c.avi", "mpeg4", 0, 10),
+        ("d.flv", "flv", 0, 10),
+        # Here key frames are known after a seek only, or never, or times are not usable.
+        ("e.mkv", "libx264", 2, 310),
+        ("f.webm", "libvpx", 0, 310),
+        ("g.wmv", "wmv2", 0, 310),
+        ("h.ts", "libx264", 2, 310),
+        ("i.mpg", "mpeg1video", 2, 310),
+        ("j.avi", "mpeg4", 2, 310),
+    ],
+)
+def test_long_gaps_need_not_be_decoded(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    codec: str,
+    b_frames: int,
+    most: int,
+) -> None:
+    path = tmp_path / name
+    write_video(path, codec, [], count=300, b_frames=b_frames)
+    info, expected = probe(path), sequential(path)
+    decoded: list[object] = []
+    real = video.decode
+
+    def counting(*arguments: object) -> Iterator[object]:
+        for frame in real(*arguments):
+            decoded.append(frame)
+            yield frame
+
+    monkeypatch.setattr(video, "decode", counting)
+    for numbers in ([277, 3, 101, 100], [14, 62, 111, 160, 209, 258], [299, 95], [0, 100, 277]):
+        decoded.clear()
+        (clip,) = read_views(path, info, [View(np.array(numbers))])
+        assert_equal(clip.frames, np.array(numbers), expected)
+    assert len(decoded) <= most
 
 
 def test_uneven_times_are_kept(tmp_path: Path) -> None:

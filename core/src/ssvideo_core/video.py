@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,9 @@ __all__ = ["VideoIndex", "default_index_path", "probe", "read_views"]
 
 RESAMPLES = ("bilinear", "bicubic", "area")
 
+# Frames between wanted ones from which a seek costs less than decoding them.
+_LONG_GAP = 48
+
 # Codecs whose frames that no other frame needs may stay undecoded: the others are equal to the bit.
 _SKIPPABLE = {"h264"}
 
@@ -42,9 +46,9 @@ def read_views(path: Path, info: VideoInfo, views: Sequence[View]) -> list[Clip]
     equal to those of decoding the file from its beginning. Sound: see `sound.read_sound`.
 
     The union of all wanted frames is decoded once, forwards, from the key frame before the first
-    (from the beginning where times are unusable) to the last; no other frame is converted. The
-    file is opened once; again only to count frames from the beginning after sound was read, or
-    when the key frame was no clean start.
+    (from the beginning where times are unusable) to the last, without long gaps in which another
+    key frame lies; no other frame is converted. The file is opened once; again only to count frames
+    from the beginning after sound was read, or when a key frame was no clean start.
 
     Raises ValueError for a view that no video can fulfil or a box outside of the frame,
     DecodeError for a frame beyond the end and for one that cannot be decoded, NoSoundError when
@@ -55,13 +59,13 @@ def read_views(path: Path, info: VideoInfo, views: Sequence[View]) -> list[Clip]
     with open_container(path) as container:
         # Sound first: it must be decoded from a fresh start, and pictures can be sought.
         sounds = iter(read_sound(container, path, info, spans) if spans else [])
-        if pictures.wanted and not spans and (info.pts is None or 0 in pictures.wanted):
-            _read_forwards(container, path, info, pictures)
-        elif pictures.wanted:
-            _read_sought(container, path, info, pictures)
+        if pictures.wanted and info.pts is not None:
+            _read_sought(container, path, info, pictures, fresh=not spans)
+        elif pictures.wanted and not spans:
+            _read_forwards(container, video_stream(container, path), path, info, pictures)
     if pictures.wanted:
         with open_container(path) as container:
-            _read_forwards(container, path, info, pictures)
+            _read_forwards(container, video_stream(container, path), path, info, pictures)
     clips = []
     for view, frames in zip(views, pictures.frames, strict=True):
         sound, missing = (None, 0) if view.sound is None else next(sounds)
@@ -172,26 +176,52 @@ def check_view(path: Path, info: VideoInfo, view: View) -> None:
 
 
 def _read_sought(
-    container: InputContainer, path: Path, info: VideoInfo, pictures: _Pictures
+    container: InputContainer, path: Path, info: VideoInfo, pictures: _Pictures, *, fresh: bool
 ) -> None:
-    """Read from the key frame before the first wanted frame; may leave frames unread.
+    """Read from key frames before wanted frames; may leave frames unread.
 
-    A key frame need not be a clean start (open groups of pictures), and some containers seek past
-    it. Then frames are missing or flagged, and a pass from the beginning must decide.
+    fresh: nothing has been read from the container. A key frame need not be a clean start (open
+    groups of pictures), and some containers seek past it. Then frames are missing or flagged, and a
+    pass from the beginning must decide.
     """
-    if info.pts is None:
-        return
+    assert info.pts is not None, "frames without times cannot be sought"
     stream = video_stream(container, path)
+    numbers = sorted(pictures.wanted)
     with suppress(DecodeError):
-        container.seek(int(info.pts[min(pictures.wanted)]), stream=stream)
-        _read_forwards(container, path, info, pictures)
+        while numbers:
+            if numbers[0] or not fresh:
+                container.seek(int(info.pts[numbers[0]]), stream=stream)
+            fresh = False
+            stretch = _without_gaps(numbers, info.pts, stream)
+            _read_forwards(container, stream, path, info, pictures, last=stretch[-1])
+            numbers = numbers[len(stretch) :]
+
+
+def _without_gaps(
+    numbers: Sequence[int], pts: NDArray[np.int64], stream: VideoStream
+) -> Sequence[int]:
+    """The first of these frames, up to a long gap with a key frame."""
+    for count, (before, after) in enumerate(pairwise(numbers), 1):
+        if after - before > _LONG_GAP:
+            key = stream.index_entries.search_timestamp(int(pts[after]), backward=True)
+            if key >= 0 and stream.index_entries[key].timestamp > pts[before]:
+                return numbers[:count]
+    return numbers
 
 
 def _read_forwards(
-    container: InputContainer, path: Path, info: VideoInfo, pictures: _Pictures
+    container: InputContainer,
+    stream: VideoStream,
+    path: Path,
+    info: VideoInfo,
+    pictures: _Pictures,
+    *,
+    last: int | None = None,
 ) -> None:
-    """Decode forwards until no frame is wanted. Raises DecodeError when the video ends before."""
-    stream = video_stream(container, path)
+    """Decode forwards until no frame is wanted, or beyond frame `last`.
+
+    Raises DecodeError when the video ends before.
+    """
     context = stream.codec_context
     wanted_pts: set[int] = set()
     if info.pts is not None and context.codec.canonical_name in _SKIPPABLE:
@@ -200,8 +230,8 @@ def _read_forwards(
         number = count if info.pts is None else _number(frame, info.pts, path)
         if number in pictures.wanted:
             pictures.put(number, frame)
-            if not pictures.wanted:
-                return
+        if not pictures.wanted or (last is not None and number >= last):
+            return
     raise DecodeError(
         f"{path}: frame {min(pictures.wanted)} is wanted, but the video ends before it; "
         f"{info.num_frames} frames were expected"
