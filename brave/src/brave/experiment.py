@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from ssvideo_core.config import add_arguments, from_namespace, make_parser
 from ssvideo_core.errors import EXIT_OK, exit_code
+from ssvideo_core.interruption import ending_at_once
 
 from brave.config import Experiment
 
@@ -37,9 +38,10 @@ def _run(words: Sequence[str]) -> int:
     check_one_source(settings, flags.videos)
     if namespace.check_only:
         return EXIT_OK
-    from brave.run import run_experiment
+    with ending_at_once():  # importing JAX takes seconds
+        from brave.run import run_experiment
 
-    return run_experiment(settings, flags, ["python", "-m", "brave.experiment", *words])
+        return run_experiment(settings, flags, ["python", "-m", "brave.experiment", *words])
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from ssvideo_core.errors import EXIT_OK, ConfigError
 from ssvideo_core.formats.convert_tfrecord import Part, convert
 from ssvideo_core.formats.flow_frames import METHODS, opencv
 from ssvideo_core.formats.video_records import RecordForm
-from ssvideo_core.interruption import Interruption, ending_at_once
+from ssvideo_core.interruption import Interruption
 from ssvideo_core.progress import ProgressLines
 from ssvideo_core.run_weights import UNTRAINED_FILE
 from ssvideo_core.runs import start_run
@@ -59,16 +59,15 @@ def run_experiment(settings: ExperimentSettings, flags: Experiment, command: Seq
         num_processes=flags.num_processes,
         process_id=flags.process_id,
     )
-    with ending_at_once():
-        if flags.jaxline_mode == "eval":
-            if _is_first(place):
-                _probe_only(settings, flags, folder)
-            return EXIT_OK
-        with (
-            start(place, flags.device) as processes,
-            jax.default_device(processes.local_devices[0]),
-        ):
-            return _Run(settings, flags, folder, command, processes).train()
+    if flags.jaxline_mode == "eval":
+        if _is_first(place):
+            _probe_only(settings, flags, folder)
+        return EXIT_OK
+    with (
+        start(place, flags.device) as processes,
+        jax.default_device(processes.local_devices[0]),
+    ):
+        return _Run(settings, flags, folder, command, processes).train()
 
 
 def _is_first(place: Place | None) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ssvideo_core.batches import steps_per_epoch
 from ssvideo_core.errors import EXIT_OK
-from ssvideo_core.interruption import Interruption, ending_at_once
+from ssvideo_core.interruption import Interruption
 from ssvideo_core.results import Result
 from ssvideo_core.runs import run_folder
 from ssvideo_torch.precision import make_scaler
@@ -37,7 +37,7 @@ def run_eval(config: EvalVideo, command: Sequence[str]) -> int:
     """
     folder = config.output_dir or run_folder(Path("runs"), "eval_video", config)
     quirks = eval_quirks(config)
-    with ending_at_once(), start_processes(config) as process:
+    with start_processes(config) as process:
         _check_settings(config, quirks, process)
         folds = first_then_others(process, lambda: _find_folds(config))
         notes = process.together(lambda: _check_folds(config, folds))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ssvideo_core import config as configs
 from ssvideo_core.errors import exit_code
+from ssvideo_core.interruption import ending_at_once
 
 from gdt_stica.eval_config import EvalVideo
 
@@ -23,9 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _evaluate(words: Sequence[str]) -> int:
     config = configs.parse(EvalVideo, words, prog=PROG)
-    from gdt_stica.eval_run import run_eval
+    with ending_at_once():  # importing PyTorch takes seconds
+        from gdt_stica.eval_run import run_eval
 
-    return run_eval(config, ["python", "-m", "gdt_stica.eval_video", *words])
+        return run_eval(config, ["python", "-m", "gdt_stica.eval_video", *words])
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ssvideo_core import config as configs
 from ssvideo_core.errors import exit_code
+from ssvideo_core.interruption import ending_at_once
 
 from gdt_stica.config import MainGDT
 
@@ -23,9 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(words: Sequence[str]) -> int:
     config = configs.parse(MainGDT, words, prog=PROG)
-    from gdt_stica.run import run_gdt
+    with ending_at_once():  # importing PyTorch takes seconds
+        from gdt_stica.run import run_gdt
 
-    return run_gdt(config, ["python", "-m", "gdt_stica.main_gdt", *words])
+        return run_gdt(config, ["python", "-m", "gdt_stica.main_gdt", *words])
 
 
 if __name__ == "__main__":

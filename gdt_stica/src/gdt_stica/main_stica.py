@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ssvideo_core import config as configs
 from ssvideo_core.errors import exit_code
+from ssvideo_core.interruption import ending_at_once
 
 from gdt_stica.stica_config import MainSTiCA
 
@@ -23,9 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(words: Sequence[str]) -> int:
     config = configs.parse(MainSTiCA, words, prog=PROG)
-    from gdt_stica.stica_run import run_stica
+    with ending_at_once():  # importing PyTorch takes seconds
+        from gdt_stica.stica_run import run_stica
 
-    return run_stica(config, ["python", "-m", "gdt_stica.main_stica", *words])
+        return run_stica(config, ["python", "-m", "gdt_stica.main_stica", *words])
 
 
 if __name__ == "__main__":

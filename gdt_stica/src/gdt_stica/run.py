@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from ssvideo_core.batches import SampleLoader, steps_per_epoch
 from ssvideo_core.errors import EXIT_OK, ConfigError
-from ssvideo_core.interruption import Interruption, ending_at_once
+from ssvideo_core.interruption import Interruption
 from ssvideo_core.run_weights import UNTRAINED_FILE
 from ssvideo_core.runs import run_folder
 from ssvideo_core.weights.locate import ENCODER_FILE
@@ -48,10 +48,9 @@ def run_gdt(config: MainGDT, command: Sequence[str]) -> int:
     """
     folder = config.output_dir or run_folder(Path("runs"), "main_gdt", config)
     quirks = quirks_of(config)
-    with ending_at_once():
-        pairing = pairing_of(config, quirks)
-        with start_processes(config) as process:
-            return _run(config, quirks, pairing, folder, command, process)
+    pairing = pairing_of(config, quirks)
+    with start_processes(config) as process:
+        return _run(config, quirks, pairing, folder, command, process)
 
 
 def _run(

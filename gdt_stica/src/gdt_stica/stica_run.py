@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from ssvideo_core.batches import SampleLoader, steps_per_epoch
 from ssvideo_core.errors import EXIT_OK, ConfigError
-from ssvideo_core.interruption import Interruption, ending_at_once
+from ssvideo_core.interruption import Interruption
 from ssvideo_core.run_weights import UNTRAINED_FILE
 from ssvideo_core.runs import run_folder
 from ssvideo_core.weights.locate import ENCODER_FILE
@@ -60,7 +60,7 @@ def run_stica(config: MainSTiCA, command: Sequence[str]) -> int:
     architecture_of(config)
     map_size_of(config)
     sampler = sampler_of(config, quirks_of(config))
-    with ending_at_once(), start_processes(config) as process:
+    with start_processes(config) as process:
         autocast(process.device, config.network_precision)  # refuses what the device has not
         videos = first_then_others(process, lambda: _find_videos(config))
         steps = _steps_per_epoch(config, process, videos)
