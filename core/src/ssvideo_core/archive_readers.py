@@ -224,7 +224,8 @@ def _rar_tool(archive: Path, wanted: str | None) -> str:
             return tool
     known = ", ".join(RAR_TOOLS)
     raise ConfigError(
-        f"{archive} is a rar file, which needs one of the programs {known}; found "
+        f"{archive} is a rar file, which needs the extra rar (pip install 'ssvideo-core[rar]') and "
+        f"one of the programs {known}; found "
         f"{'none on PATH' if wanted is None else f'no such program at {wanted}'}. Install one, or "
         "unpack it and give the folder"
     )
