@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +20,7 @@ import pytest
 import simplejpeg
 from brave.backbones import backbone_shapes
 from brave.checkpoints import convert, read_checkpoint
+from brave.crops import TrainCrops
 from brave.encoders import load_narrow_backbone
 from brave.evaluate_video_embeddings import PROG, main
 from brave.method import METHOD
@@ -181,6 +184,33 @@ def test_results_and_features_are_kept(
     assert of_run.provenance.fingerprint == of_npy.provenance.fingerprint
     assert of_run.provenance.digest == of_npy.provenance.digest
     assert of_npy.n == NUM_VIDEOS
+
+
+def test_with_a_folder_it_goes_on_after_a_signal(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert main(flags(data)) == 0
+    whole = capsys.readouterr().out
+    wanted, out = flags(data, "--out", str(tmp_path / "out")), tmp_path / "out"
+    embed, parts = evaluation.embed_videos, []
+
+    def signalled(backbone: Any, load: Any, **options: Any) -> NDArray[np.float32]:
+        parts.append(type(load).__name__)
+        if len(parts) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return embed(backbone, load, **options)
+
+    monkeypatch.setattr(evaluation, "embed_videos", signalled)
+    assert main(wanted) == 75
+    assert "the same command goes on where it stopped" in capsys.readouterr().err
+    assert [path.parent.name for path in out.rglob("block-*")] == ["train"]
+    monkeypatch.setattr(TrainCrops, "__call__", None)  # not called again
+    assert main(wanted) == 0
+    assert capsys.readouterr().out == whole
+    assert sorted(path.name for path in out.iterdir()) == ["results.jsonl", "test.npz", "train.npz"]
 
 
 def in_splits(data: Path, folder: Path, names: Sequence[str]) -> list[str]:

@@ -71,7 +71,10 @@ class EvaluateVideoEmbeddings:
         operational=True,
     )
     out: Path | None = option(
-        None, help="folder for results.jsonl and the features", operational=True
+        None,
+        help="folder for results.jsonl and the features; with it the same command goes on after an "
+        "interruption",
+        operational=True,
     )
     download: bool = option(False, help="fetch published weights if absent", operational=True)
     protocol: str = option(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ssvideo_core.config import parse
 from ssvideo_core.errors import EXIT_OK, ConfigError, exit_code
+from ssvideo_core.interruption import ending_at_once
 
 from brave.config import TEST_SHORT_SIDE, EvaluateVideoEmbeddings
 
@@ -29,8 +30,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     config = parse(EvaluateVideoEmbeddings, argv, prog=PROG)
-    resumes = config.out is not None and len(config.splits) > 1
-    return exit_code(PROG, lambda: _run(config), resumes=resumes)
+    # Without a folder it cannot go on, and a job that starts again each time would never end.
+    return exit_code(
+        PROG,
+        lambda: _run(config) if config.out is None else _run_resumable(config),
+        resumes=config.out is not None,
+    )
+
+
+def _run_resumable(config: EvaluateVideoEmbeddings) -> int:
+    with ending_at_once():
+        return _run(config)
 
 
 def _run(config: EvaluateVideoEmbeddings) -> int:
@@ -82,8 +92,9 @@ def _evaluate(
 ) -> dict[str, float]:
     """The accuracies of one split, stored where --out says.
 
-    reuse: take them from there when an earlier run has stored those of the same everything. The
-    features of each of several splits have a folder of their own.
+    Features on the way are kept there until the end. reuse: take accuracies from there when an
+    earlier run has stored those of the same everything; the features of each of several splits have
+    a folder of their own.
     """
     import jax
     from ssvideo_core.progress import ProgressLines
@@ -97,6 +108,9 @@ def _evaluate(
         if known is not None:
             _LOG.info("taken from %s", config.out / "results.jsonl")
             return known
+    unfinished = config.out and evaluation_results.unfinished_folder(
+        facts, config=config, checkpoint=checkpoint
+    )
     with jax.default_device(backbone.device):
         found = evaluation.evaluate(
             backbone,
@@ -112,10 +126,12 @@ def _evaluate(
             seed=config.seed,
             workers=config.workers,
             progress=ProgressLines(),
+            unfinished=unfinished,
         )
-    if config.out is not None:
+    if config.out is not None and unfinished is not None:
         folder = config.out / f"split_{config.split}" if reuse else config.out
         evaluation_results.store(folder, found, config=config, checkpoint=checkpoint)
+        evaluation_results.remove(unfinished)
     return found.ranks.accuracies
 
 

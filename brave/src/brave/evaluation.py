@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from ssvideo_core.blocks import block_span, num_blocks
 from ssvideo_core.errors import DataError, ProtocolError
 from ssvideo_core.evaluate.accuracy import group_average, label_ranks
 from ssvideo_core.evaluate.svm import fit_linear_svc
@@ -33,6 +37,7 @@ from brave.crops import (
     TrainCrops,
     stack_crops,
 )
+from brave.kept_features import KeptFeatures
 from brave.records import LabelledVideos, RecordFacts
 from brave.sampling import FALLBACK_PADDING
 
@@ -101,6 +106,7 @@ def evaluate(
     seed: int = 0,
     workers: int = 0,
     progress: Report | None = None,
+    unfinished: Path | None = None,
 ) -> Evaluation:
     """The whole protocol. num_frames, step: of a clip; size: pixels per side, at most `short_side`.
 
@@ -108,21 +114,31 @@ def evaluate(
     parts of a training picture are fractions of it, whatever its size. facts: what `check_videos`
     returned, if it was called before. epochs: random clips of each training video. seed: of these
     and of the solver. workers: processes that decode; the numbers do not depend on them. progress:
-    called for every video. Raises as `check_videos` before anything is computed, DecodeError for a
-    damaged frame, and DataError for a `size` above `short_side`.
+    called for every video. unfinished: a folder for features on the way, its name of this
+    evaluation alone; given again, what is there is taken from there. Raises as `check_videos`
+    before anything is computed, DecodeError for a damaged frame, and DataError for a `size` above
+    `short_side`.
     """
     train_facts, test_facts = facts or check_videos(train, test, workers=workers)
     group = TEMPORAL_CROPS * SPATIAL_CROPS
 
-    def features(load: CropLoader, facts: list[RecordFacts], crops: int) -> Features:
+    def features(part: str, load: CropLoader, facts: list[RecordFacts], crops: int) -> Features:
         _LOG.info("features of %d clips of each of %d videos", crops, len(facts))
         values = embed_videos(
-            backbone, load, size=size, batch_size=batch_size, workers=workers, progress=progress
+            backbone,
+            load,
+            size=size,
+            batch_size=batch_size,
+            workers=workers,
+            progress=progress,
+            kept=None if unfinished is None else KeptFeatures(unfinished / part, unfinished.name),
         )
         return Features(values, np.repeat([fact.label for fact in facts], crops))
 
-    of_train = features(TrainCrops(train, num_frames, step, epochs, seed), train_facts, epochs)
-    of_test = features(TestCrops(test, num_frames, step, size, short_side), test_facts, group)
+    train_crops = TrainCrops(train, num_frames, step, epochs, seed)
+    test_crops = TestCrops(test, num_frames, step, size, short_side)
+    of_train = features("train", train_crops, train_facts, epochs)
+    of_test = features("test", test_crops, test_facts, group)
     _LOG.info("linear SVM on %d x %d features", *of_train.values.shape)
     ranks = svm_ranks(of_train, of_test, C=C, group=group, seed=seed)
     return Evaluation(ranks, of_train, of_test, train_facts, test_facts)
@@ -171,24 +187,42 @@ def embed_videos(
     batch_size: int,
     workers: int = 0,
     progress: Report | None = None,
+    kept: KeptFeatures | None = None,
 ) -> NDArray[np.float32]:
     """Features of all crops of all videos, [N, D], in order.
 
     load: gives the crops of one video; called in worker processes. size: pixels per side. A batch
-    takes crops as they come, also from several videos; the last one is filled up with its last
-    crop, so that the network is compiled for one shape.
+    takes crops as they come, also from several videos of the same 256; the last one is filled up
+    with its last crop, so that the network is compiled for one shape. kept: blocks of 256 videos
+    that are there are taken, the others put there, equal to the bit.
     """
     count = len(load.videos)
-    loaded = ordered_map(load, range(count), workers=workers, name=load.videos.name)
-    meter = Meter(count, 0, progress)
+    values = {} if kept is None else kept.read(count)
+    spans = {number: block_span(number, count) for number in range(num_blocks(count))}
+    left = [number for number in spans if number not in values]
+    meter = Meter(count, count - sum(len(spans[number]) for number in left), progress)
+    videos = chain.from_iterable(spans[number] for number in left)
+    with closing(ordered_map(load, videos, workers=workers, name=load.videos.name)) as loaded:
+        watched = meter.watch(loaded)
+        for number in left:
+            crops = _crops(islice(watched, len(spans[number])), meter)
+            values[number] = _embed(backbone, crops, size=size, batch_size=batch_size)
+            if kept is not None:
+                kept.write(number, count, values[number])
+    return np.concatenate([values[number] for number in spans])
 
-    def crops() -> Iterator[Crop]:
-        for video in meter.watch(loaded):
-            yield from video
-            meter.advance(failed=False)
 
+def _crops(videos: Iterable[Iterable[Crop]], meter: Meter) -> Iterator[Crop]:
+    for video in videos:
+        yield from video
+        meter.advance(failed=False)
+
+
+def _embed(
+    backbone: Backbone, crops: Iterable[Crop], *, size: int, batch_size: int
+) -> NDArray[np.float32]:
     rows = []
-    for batch in _batches(crops(), batch_size):
+    for batch in _batches(crops, batch_size):
         missing = batch_size - len(batch)
         features = backbone(network_input(batch + batch[-1:] * missing, size=size))
         rows.append(np.asarray(features)[: len(batch)])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ssvideo_core.config import to_json
 from ssvideo_core.datasets.splits import group_of
@@ -60,6 +63,22 @@ def store(
         with replacing(folder / f"{name}.npz") as file:
             np.savez(file, values=features.values, labels=features.labels)
     append_results(config.out / RESULTS, results(found, config=config, checkpoint=checkpoint))
+
+
+def unfinished_folder(
+    facts: Facts, *, config: EvaluateVideoEmbeddings, checkpoint: Checkpoint
+) -> Path:
+    """Where --out has the features of an evaluation on its way, for this one alone."""
+    assert config.out is not None, "the caller asks"
+    decisive = [_provenance(facts, config, checkpoint).digest, jax.__version__]
+    return config.out / "unfinished" / hashlib.sha256(canonical_json(decisive).encode()).hexdigest()
+
+
+def remove(unfinished: Path) -> None:
+    """Remove what `unfinished_folder` named, and the folder around it unless others are there."""
+    shutil.rmtree(unfinished)
+    with suppress(OSError):
+        unfinished.parent.rmdir()
 
 
 def known_accuracies(
