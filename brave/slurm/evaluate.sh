@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A linear SVM on HMDB51 and UCF101, three splits each:
 # sbatch brave/slurm/evaluate.sh CHECKPOINT_PATH OUTPUT_DIR
-# CHECKPOINT_PATH: a file, the name of published weights, or the folder of a run. Finished splits
-# are kept when the job starts again.
+# CHECKPOINT_PATH: a file, the name of published weights, or the folder of a run. A job that was
+# stopped goes on when it starts again.
 # The partition: export SBATCH_PARTITION, which sbatch reads.
 #SBATCH --job-name=brave-evaluate
 #SBATCH --nodes=1
@@ -10,6 +10,7 @@
 #SBATCH --gpus=1
 #SBATCH --cpus-per-task=16
 #SBATCH --time=24:00:00
+#SBATCH --signal=USR1@60
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.out
@@ -26,7 +27,7 @@ if [ $# -ne 2 ]; then
 fi
 
 evaluate() { # DATASET SHARDS; the rest: the words above
-    python -u -m brave.evaluate_video_embeddings \
+    srun python -u -m brave.evaluate_video_embeddings \
         --dataset "$1" \
         --train_dataset_shards "$2/split_{split}/train/*" \
         --test_dataset_shards "$2/split_{split}/test/*" \

@@ -40,8 +40,8 @@ def run(tmp_path: Path) -> Run:
 
 def test_both_data_sets_are_evaluated(run: Run) -> None:
     calls = run("evaluate.sh", "va-1x", "out", UCF101_SHARDS="u", BATCH_SIZE="4")
-    assert all(call[:3] == ["-u", "-m", "brave.evaluate_video_embeddings"] for call in calls)
-    hmdb51, ucf101 = [parse(EvaluateVideoEmbeddings, call[3:], prog="test") for call in calls]
+    assert all(call[1:4] == ["-u", "-m", "brave.evaluate_video_embeddings"] for call in calls)
+    hmdb51, ucf101 = [parse(EvaluateVideoEmbeddings, call[4:], prog="test") for call in calls]
     assert (hmdb51.dataset, ucf101.dataset) == ("hmdb51", "ucf101")
     assert (hmdb51.out, ucf101.out) == (Path("out/hmdb51"), Path("out/ucf101"))
     assert (hmdb51.checkpoint_path, hmdb51.svm_regularization) == ("va-1x", 1e-4)
