@@ -2,6 +2,7 @@
 
 Starting W interpreters with a framework takes seconds; a pool pays that once and then answers in
 milliseconds. It knows no framework: `setup` names the function that makes a rank's process object.
+What is killed instead is started by `programs`; its `kill_and_continue` can be had from here too.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from ssvideo_core.loading import pickled_error
+from ssvideo_core.testing.programs import kill_and_continue
+
+__all__ = ["PoolError", "ProcessPool", "kill_and_continue", "pool_of"]
 
 SETUP = "ssvideo_torch.start:start_in_pool"
 TIMEOUT_S = 60.0
