@@ -107,8 +107,13 @@ def test_a_job_that_ends_before_its_first_step_is_queued_again(
         monkeypatch.delenv(name, raising=False)
     for name, value in {"SLURM_JOB_ID": "42", **rank}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(KeyboardInterrupt), ending_at_once():
-        os.kill(os.getpid(), number)
+    # A job in the background of a shell begins with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), ending_at_once():
+            os.kill(os.getpid(), number)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert scontrol.exists() == queued
 
 

@@ -28,7 +28,7 @@ from ssvideo_core.views import Spread
 WORDS = ["cut", "the", "onion", "don't", "stir", "now", "add", "salt", "water", "boil"]
 TINY = [
     *("--model", "vid_text_gdt", "--dataset", "ht100m", "--decode_audio", "False"),
-    *("--device", "cpu", "--width", "0.03125", "--batch_size", "4", "--epochs", "4"),
+    *("--device", "cpu", "--width", "0.0625", "--batch_size", "4", "--epochs", "4"),
     *("--clip_len", "4", "--sample_rate", "8", "--train_crop_size", "16"),
     *("--print_freq", "1", "--lr_warmup_epochs", "2"),
 ]
@@ -96,8 +96,8 @@ def test_workers_change_nothing(data: Path, runs: Path) -> None:
 def test_two_processes_do_what_one_does(data: Path, tmp_path: Path) -> None:
     """Data, statistics, negatives and gradients over the command; float64 is in test_training."""
     flags = ["--num_data_samples", "8", "--epochs", "1", "--lr_warmup_epochs", "0"]
-    size = ["--train_crop_size", "32", "--clip_len", "8", "--head_dropout", "0"]
-    command = Command(data, *flags, *size, "--batch_size", "8")
+    size = ["--train_crop_size", "32", "--clip_len", "8", "--width", "0.03125"]
+    command = Command(data, *flags, *size, "--batch_size", "8", "--head_dropout", "0")
     one, two = tmp_path / "one", tmp_path / "two"
     check_ranks(
         command(one),
