@@ -17,9 +17,10 @@ import pytest
 import simplejpeg
 from brave.download_hmdb import PROG, main
 from brave.records import LabelledVideos
-from ssvideo_core.datasets import check, prepare, splits
+from ssvideo_core.datasets import check, official, prepare, splits
 from ssvideo_core.datasets.classes import class_names
-from ssvideo_core.datasets.splits import Split, official_videos
+from ssvideo_core.datasets.official import official_videos
+from ssvideo_core.datasets.splits import Split
 from ssvideo_core.formats import convert_tfrecord
 from ssvideo_core.formats.sequence_examples import VideoRecord, parse_record
 from ssvideo_core.formats.tfrecord import read_records
@@ -36,7 +37,7 @@ TRAIN, TEST = tuple(NAMES[:3]), tuple(NAMES[3:])
 @pytest.fixture(autouse=True)
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """HMDB51 has five videos, its splits are equal, and nothing outside is touched."""
-    for module in (prepare, check, splits):
+    for module in (prepare, check, official):
         monkeypatch.setattr(module, "official_videos", lambda dataset: tuple(sorted(NAMES)))
     found = [Split("hmdb51", number, TRAIN, TEST) for number in "123"]
     monkeypatch.setattr(splits, "find_splits", lambda dataset: found)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from ssvideo_core.datasets.check import check_data
-from ssvideo_core.datasets.splits import official_split, official_videos
+from ssvideo_core.datasets.official import official_videos
+from ssvideo_core.datasets.splits import official_split
 
 
 def touch(root: Path, videos: tuple[str, ...] | list[str]) -> Path:

@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 from ssvideo_core.datasets import check
 from ssvideo_core.datasets import prepare as module
+from ssvideo_core.datasets.official import official_videos
 from ssvideo_core.datasets.prepare import main
 from ssvideo_core.datasets.prepare import prepare as prepare_and_open
-from ssvideo_core.datasets.splits import official_split, official_videos
+from ssvideo_core.datasets.splits import official_split
 from ssvideo_core.errors import ConfigError, DataError, exit_code
 
 prepare = partial(prepare_and_open, decode=False)

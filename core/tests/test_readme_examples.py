@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from ssvideo_core.blocks import MEAN_OF_VIEWS, Block, block_span, num_blocks
-from ssvideo_core.datasets.splits import Split, official_videos
+from ssvideo_core.datasets.official import official_videos
+from ssvideo_core.datasets.splits import Split
 from ssvideo_core.feature_writer import FeatureWriter
 from ssvideo_core.features import clip_to_json
 from ssvideo_core.testing.fake_videos import FakeEncoder

@@ -7,15 +7,8 @@ from pathlib import Path
 
 import pytest
 from ssvideo_core.datasets.classes import class_names
-from ssvideo_core.datasets.splits import (
-    OFFICIAL_COUNTS,
-    Split,
-    find_splits,
-    group_of,
-    official_split,
-    official_videos,
-    read_splits,
-)
+from ssvideo_core.datasets.official import OFFICIAL_COUNTS, official_videos
+from ssvideo_core.datasets.splits import Split, find_splits, group_of, official_split, read_splits
 from ssvideo_core.errors import DataError
 
 ORIGIN = (files("ssvideo_core.datasets") / "data" / "ORIGIN.md").read_text("utf-8")

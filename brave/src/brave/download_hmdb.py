@@ -72,8 +72,8 @@ def class_folders(config: DownloadHMDB) -> Path:
     Raises what `ssvideo_core.datasets.prepare.prepare` does, and DataError when nothing is given.
     """
     from ssvideo_core.datasets.check import check_data
+    from ssvideo_core.datasets.official import official_videos
     from ssvideo_core.datasets.prepare import prepare
-    from ssvideo_core.datasets.splits import official_videos
 
     work = work_folder(config)
     if config.download and config.videos_archive is None and config.videos_dir is None:

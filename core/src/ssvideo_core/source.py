@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from ssvideo_core.datasets.splits import OFFICIAL_COUNTS, official_videos
+from ssvideo_core.datasets.official import OFFICIAL_COUNTS, official_videos
 from ssvideo_core.errors import DataError
 from ssvideo_core.formats import class_folders, video_lists
 from ssvideo_core.video import probe, read_views
@@ -110,7 +110,7 @@ def _open_folder(path: Path, index: VideoIndex | None) -> FoundVideos:
     try:
         entries, notices = class_folders.scan(path)
     except DataError:
-        from ssvideo_core.formats.convert_flow import is_unfinished
+        from ssvideo_core.formats.flow_frames import is_unfinished
         from ssvideo_core.formats.frame_folders import FrameFolders, frames_depth
 
         if frames_depth(path) is None:

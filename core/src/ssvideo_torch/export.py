@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from ssvideo_core import config as configs
 from ssvideo_core.config import option
 from ssvideo_core.datasets.classes import class_names
-from ssvideo_core.datasets.splits import OFFICIAL_COUNTS, Split, find_splits
+from ssvideo_core.datasets.official import OFFICIAL_COUNTS
+from ssvideo_core.datasets.splits import Split, find_splits
 from ssvideo_core.errors import EXIT_OK, ConfigError, DataError
 from ssvideo_core.feature_files import new_folder
 from ssvideo_core.features import FeatureSet, one_row_a_video, open_features

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ssvideo_core.datasets.splits import OFFICIAL_COUNTS
+from ssvideo_core.datasets.official import OFFICIAL_COUNTS
 from ssvideo_core.protocols import PROTOCOLS
 from ssvideo_core.results import Result, canonical_json
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from ssvideo_core import config as configs
 from ssvideo_core.config import option
-from ssvideo_core.datasets.splits import OFFICIAL_COUNTS, Split, find_splits
+from ssvideo_core.datasets.official import OFFICIAL_COUNTS
+from ssvideo_core.datasets.splits import Split, find_splits
 from ssvideo_core.errors import EXIT_OK, EXIT_USER, ConfigError, DataError, SSVideoError
 from ssvideo_core.features import FeatureSet, clip_to_json, open_features
 from ssvideo_core.protocols import Request, evaluate, parse_protocols

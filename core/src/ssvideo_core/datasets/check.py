@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from ssvideo_core.datasets.classes import class_names
-from ssvideo_core.datasets.splits import OFFICIAL_COUNTS, official_split, official_videos
+from ssvideo_core.datasets.official import OFFICIAL_COUNTS, official_videos
+from ssvideo_core.datasets.splits import official_split
 from ssvideo_core.errors import DataError
 from ssvideo_core.loading import ordered_map
 from ssvideo_core.source import VideoEntry, VideoSource, open_source

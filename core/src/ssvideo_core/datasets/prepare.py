@@ -23,12 +23,8 @@ from ssvideo_core import config as configs
 from ssvideo_core.archives import extract, is_archive, verify
 from ssvideo_core.config import option
 from ssvideo_core.datasets.check import DataReport, check_data
-from ssvideo_core.datasets.splits import (
-    OFFICIAL_COUNTS,
-    official_split,
-    official_videos,
-    read_splits,
-)
+from ssvideo_core.datasets.official import OFFICIAL_COUNTS, official_videos
+from ssvideo_core.datasets.splits import official_split, read_splits
 from ssvideo_core.errors import EXIT_OK, EXIT_USER, ConfigError, DataError
 from ssvideo_core.files import remove_leftovers, replacing
 

@@ -11,15 +11,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path, PurePosixPath
 
+from ssvideo_core.datasets.official import OFFICIAL_COUNTS, packaged_list
 from ssvideo_core.errors import DataError
 
-OFFICIAL_COUNTS = {
-    "hmdb51": ((3570, 1530), (3570, 1530), (3570, 1530)),
-    "ucf101": ((9537, 3783), (9586, 3734), (9624, 3696)),
-}
 _TRAIN, _TEST, _UNUSED = "train", "test", "unused"
 _TAGS = {"0": _UNUSED, "1": _TRAIN, "2": _TEST}
 _CSV_VALUES = {
@@ -61,7 +57,7 @@ def official_split(dataset: str, number: int) -> Split:
             f"there is no split {number} of '{dataset}' in this package; there are splits 1, 2, 3 "
             "of hmdb51 and ucf101. Give your own lists with --split-files"
         )
-    split = _from_csv(_packaged(dataset), f"{dataset}.csv", dataset)[str(number)]
+    split = _from_csv(packaged_list(dataset), f"{dataset}.csv", dataset)[str(number)]
     found, expected = (len(split.train), len(split.test)), OFFICIAL_COUNTS[dataset][number - 1]
     if found != expected:
         raise DataError(
@@ -69,12 +65,6 @@ def official_split(dataset: str, number: int) -> Split:
             f"{found[1]} test videos, expected {expected[0]} and {expected[1]}. Install it again"
         )
     return split
-
-
-@cache
-def official_videos(dataset: str) -> tuple[str, ...]:
-    """All videos of hmdb51 (6766, of which 395 are in no split) or ucf101 (13320)."""
-    return tuple(row["video"] for row in csv.DictReader(io.StringIO(_packaged(dataset))))
 
 
 def read_splits(path: Path, *, dataset: str) -> dict[str, Split]:
@@ -252,11 +242,3 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no text in UTF-8: {error}") from None
-
-
-def _packaged(dataset: str) -> str:
-    return (
-        resources.files("ssvideo_core.datasets")
-        .joinpath("data", f"{dataset}.csv")
-        .read_text("utf-8")
-    )

@@ -34,6 +34,7 @@ from ssvideo_core.formats.flow_frames import (
     BOUND,
     METHODS,
     QUALITY,
+    RECORD,
     encode_flow,
     flow_method,
     grey,
@@ -47,7 +48,7 @@ from ssvideo_core.source import VideoSource, open_source
 from ssvideo_core.video_index import VideoIndex, default_index_path
 from ssvideo_core.views import View
 
-RECORD, FAILURES = "flow.json", "failures.csv"
+FAILURES = "failures.csv"
 
 _PART_BYTES = 1 << 27  # of the frames that are in memory at once
 
@@ -227,15 +228,6 @@ def _begin(out: Path, form: FlowForm) -> dict[str, Any]:
     record = wanted | {"opencv": sorted(versions), "complete": False}
     _write_record(out, record)
     return record
-
-
-def is_unfinished(out: Path) -> bool:
-    """Whether `extract_flow` began this folder and has not finished it."""
-    try:
-        stored = json.loads((out / RECORD).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(stored, dict) and stored.get("complete") is False
 
 
 def _write_record(out: Path, record: Mapping[str, Any]) -> None:

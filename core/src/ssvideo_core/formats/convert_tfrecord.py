@@ -21,7 +21,8 @@ from typing import Any
 
 from ssvideo_core.blocks import Failure
 from ssvideo_core.datasets.classes import class_names
-from ssvideo_core.datasets.splits import OFFICIAL_COUNTS, Split
+from ssvideo_core.datasets.official import OFFICIAL_COUNTS
+from ssvideo_core.datasets.splits import Split
 from ssvideo_core.errors import ConfigError, DataError
 from ssvideo_core.extras import optional_module
 from ssvideo_core.feature_writer import allowed_failures

@@ -11,7 +11,9 @@ Axes: H, W pixels; frames are [H, W, 3] uint8 RGB, flow is [H, W, (x, y)].
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from ssvideo_core.errors import ConfigError, DecodeError
 from ssvideo_core.extras import optional_module
 
 METHODS = ("tvl1", "dis")
+RECORD = "flow.json"  # in a folder of such pictures
 BOUND = 20  # pixels at the size of the frames; longer flow is cut
 QUALITY = 100
 # OpenCV's defaults, which the originals used; stated, so that other versions have them too.
@@ -121,3 +124,12 @@ def encode_flow(levels: NDArray[np.uint8]) -> bytes:
     # OpenCV takes blue, green, red.
     _, jpeg = cv2.imencode(".jpg", np.dstack([levels, red]), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return bytes(jpeg)
+
+
+def is_unfinished(out: Path) -> bool:
+    """Whether `convert_flow` began this folder and has not finished it."""
+    try:
+        stored = json.loads((out / RECORD).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(stored, dict) and stored.get("complete") is False
