@@ -321,6 +321,7 @@ def write_video(
         ("e.webm", "libvpx", 0, True),
         ("f.flv", "flv", 0, True),
         ("g.wmv", "wmv2", 0, True),
+        ("h.wmv", "libx264", 2, False),
     ],
 )
 def test_other_containers(
@@ -349,6 +350,9 @@ def test_other_containers(
         ("g.wmv", "wmv2", 0, 310),
         ("h.ts", "libx264", 2, 310),
         ("i.mpg", "mpeg1video", 2, 310),
+        # A seek lands on a predicted picture, and the decoder makes up what it is predicted from.
+        ("k.ts", "mpeg4", 2, 900),
+        ("l.mpg", "mpeg4", 2, 900),
         ("j.avi", "mpeg4", 2, 310),
     ],
 )

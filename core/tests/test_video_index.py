@@ -112,7 +112,7 @@ def test_many_processes_share_a_file(clips: Path, tmp_path: Path, worker_tasks: 
         orders = [paths, paths[::-1], paths[12:] + paths[:12]]
         counts = list(pool.map(worker_tasks.count_frames, [index] * 3, orders))
     assert counts == [[17, 25] * 12, [25, 17] * 12, [17, 25] * 12]
-    rows = sqlite3.connect(index.path).execute("SELECT count(*) FROM videos_2").fetchone()
+    rows = sqlite3.connect(index.path).execute("SELECT count(*) FROM videos_3").fetchone()
     assert rows == (24,)
 
 
@@ -130,7 +130,7 @@ def test_a_damaged_row(clips: Path, tmp_path: Path, change: str) -> None:
     path = tmp_path / "index.sqlite"
     VideoIndex(path).info(clips / NAMES[3])
     with sqlite3.connect(path) as connection:
-        connection.execute(f"UPDATE videos_2 SET {change}")
+        connection.execute(f"UPDATE videos_3 SET {change}")
     with pytest.raises(ConfigError, match=f"{path} cannot be used"):
         VideoIndex(path).info(clips / NAMES[3])
 

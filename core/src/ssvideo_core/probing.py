@@ -26,6 +26,8 @@ _LOG = logging.getLogger(__name__)
 # Codecs whose every packet is one frame, so that packets can be counted instead of frames. Not
 # among them: MPEG-4 part 2 and MPEG-1/2 (packets without a picture), VP8 (hidden frames).
 _ONE_FRAME_A_PACKET = {"h264", "hevc", "vp9", "av1"}
+# Containers whose times are those of the stored order.
+_STORED_ORDER = {"avi", "asf"}
 _PROGRESSIVE = (0, 1)  # FFmpeg's "unknown" and "progressive"; fields may be packets of their own
 
 
@@ -33,12 +35,13 @@ def probe(path: Path, video_id: str | None = None) -> VideoInfo:
     """The facts of one file. video_id: None is the file's name.
 
     One pass over the packets, of which only the first frame is decoded. All frames are decoded and
-    counted where packets do not tell: avi with B-frames, codecs that store packets without a
-    picture, interlaced video, and damaged files. A damaged video ends where decoding stops;
+    counted where packets do not tell: avi and asf with B-frames, codecs that store packets without
+    a picture, interlaced video, and damaged files. A damaged video ends where decoding stops;
     `damage` says so, and so does a warning in the log.
 
-    The video's clock is 0 at the first frame. `pts` is None for avi with B-frames, whose stored
-    times are not in output order, and wherever the times of decoded frames do not ascend.
+    The video's clock is 0 at the first frame. `pts` is None for avi and asf (wmv) with B-frames,
+    whose stored times are not in output order, and wherever the times of decoded frames do not
+    ascend.
 
     Raises DecodeError when the file cannot be opened or not one frame can be decoded.
     """
@@ -47,7 +50,7 @@ def probe(path: Path, video_id: str | None = None) -> VideoInfo:
         scan = _scan(container, stream, path)
         if scan.picture is None:
             raise DecodeError(f"{path}: no frame can be decoded, expected at least one")
-        counted = container.format.name == "avi" and stream.codec_context.has_b_frames
+        counted = container.format.name in _STORED_ORDER and stream.codec_context.has_b_frames
         pts = None if counted else _packet_times(stream, scan)
         num_frames, damage = 0 if pts is None else len(pts), None
         if pts is None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from av.container import InputContainer
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -181,8 +181,9 @@ def _read_sought(
     """Read from key frames before wanted frames; may leave frames unread.
 
     fresh: nothing has been read from the container. A key frame need not be a clean start (open
-    groups of pictures), and some containers seek past it. Then frames are missing or flagged, and a
-    pass from the beginning must decide.
+    groups of pictures), and some containers seek past it or to none. Then frames are missing, are
+    flagged, or begin with one that is predicted from others (which decoders make up without a
+    flag), and a pass from the beginning must decide.
     """
     assert info.pts is not None, "frames without times cannot be sought"
     stream = video_stream(container, path)
@@ -227,6 +228,8 @@ def _read_forwards(
     if info.pts is not None and context.codec.canonical_name in _SKIPPABLE:
         wanted_pts = set(info.pts[list(pictures.wanted)].tolist())
     for count, frame in enumerate(_frames(container, stream, path, wanted_pts)):
+        if count == 0 and last is not None and frame.pict_type != PictureType.I:
+            raise DecodeError(f"{path}: decoding does not begin with a whole picture")
         number = count if info.pts is None else _number(frame, info.pts, path)
         if number in pictures.wanted:
             pictures.put(number, frame)

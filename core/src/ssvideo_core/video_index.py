@@ -17,7 +17,7 @@ from ssvideo_core.probing import probe
 from ssvideo_core.views import VideoInfo
 
 # Another name for every change of what `probe` finds, so that old facts are not taken for new ones.
-_TABLE = "videos_2"
+_TABLE = "videos_3"
 _WAIT_S = 60.0  # for other processes that write
 
 
