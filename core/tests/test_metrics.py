@@ -152,10 +152,12 @@ def test_a_loss_that_stays_lost_ends_the_run() -> None:
     watch.check(math.nan, 40)
     watch.check(1.5, 50)
     watch.check(math.inf, 60)
-    with pytest.raises(DataError, match=r"nan at step 70; .* in step 50.* delete the later ones"):
+    with pytest.raises(
+        DataError, match=r"nan at step 70; .* in step 50\..* delete the later check"
+    ):
         watch.check(math.nan, 70)
 
 
 def test_a_loss_that_is_lost_at_the_end_ends_the_run() -> None:
-    with pytest.raises(DataError, match=r"inf at step 10; .* in step 0\."):
+    with pytest.raises(DataError, match=r"inf at step 10; none was finite since step 0,"):
         LossWatch().check(math.inf, 10, last=True)

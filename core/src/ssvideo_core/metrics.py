@@ -72,17 +72,18 @@ class LossWatch:
     """
 
     def __init__(self, step: int = 0) -> None:
-        self._finite_at, self._lost = step, False
+        self._seen = f"none was finite since step {step}, where this process began"
+        self._lost = False
 
     def check(self, loss: SupportsFloat, step: int, *, last: bool = False) -> None:
         """Look at the loss of a step. Raises DataError."""
         if math.isfinite(float(loss)):
-            self._finite_at, self._lost = step, False
+            self._seen, self._lost = f"the last finite one was looked at in step {step}", False
         elif self._lost or last:
             raise DataError(
-                f"the loss is {float(loss)} at step {step}; the last finite one was looked at in "
-                f"step {self._finite_at}. Lower the learning rate or look at the data, and start "
-                "again, or from a checkpoint up to that step: delete the later ones"
+                f"the loss is {float(loss)} at step {step}; {self._seen}. Lower the learning rate "
+                "or look at the data, and start again, or delete the later checkpoints: the one "
+                "of that step may be lost too if no loss was finite after it"
             )
         else:
             self._lost = True
