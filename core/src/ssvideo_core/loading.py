@@ -186,8 +186,9 @@ class _Pool:
         )
         # Blocked from the first moment, as they can only be ignored when the interpreter is ready.
         resource_tracker.ensure_running()  # its start unblocks them
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_GROUP)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_GROUP)
             process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
