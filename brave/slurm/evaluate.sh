@@ -16,6 +16,9 @@
 #SBATCH --output=%x-%j.out
 set -euo pipefail
 
+# Since SLURM 22.05 srun does not take --cpus-per-task from sbatch by itself.
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-16}
+
 HMDB51_SHARDS=${HMDB51_SHARDS:-/datasets/hmdb51_shards}
 UCF101_SHARDS=${UCF101_SHARDS:-/datasets/ucf101_shards}
 SVM_REGULARIZATION=${SVM_REGULARIZATION:-0.0001}

@@ -17,6 +17,9 @@
 #SBATCH --output=%x-%j.out
 set -euo pipefail
 
+# Since SLURM 22.05 srun does not take --cpus-per-task from sbatch by itself.
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-10}
+
 DATA_SHARDS=${DATA_SHARDS:-/datasets/training_shards}
 SAV_FOLDER=${SAV_FOLDER:-runs}
 

@@ -15,6 +15,9 @@
 #SBATCH --output=%x-%j.out
 set -euo pipefail
 
+# Since SLURM 22.05 srun does not take --cpus-per-task from sbatch by itself.
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-10}
+
 DATA_ROOT=${DATA_ROOT:-/datasets/howto100m/videos}
 CAPTION_ROOT=${CAPTION_ROOT:-/datasets/howto100m/captions}
 WORD2VEC_DIR=${WORD2VEC_DIR:-datasets/data}
