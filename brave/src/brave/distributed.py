@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar, cast
@@ -99,9 +99,10 @@ def start(place: Place | None, device: str = "") -> Iterator[Processes]:
     except BaseException as error:
         # Said at once: the others may wait for this process until the end of their patience.
         logger.error("process %d stops: %r", jax.process_index(), error)
+        with suppress(RuntimeError):  # others that do not stop too must not hide the reason
+            jax.distributed.shutdown()  # type: ignore[no-untyped-call]
         raise
-    finally:
-        jax.distributed.shutdown()  # type: ignore[no-untyped-call]
+    jax.distributed.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _processes(device: str) -> Processes:
