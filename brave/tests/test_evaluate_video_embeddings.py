@@ -207,10 +207,19 @@ def test_with_a_folder_it_goes_on_after_a_signal(
     assert main(wanted) == 75
     assert "the same command goes on where it stopped" in capsys.readouterr().err
     assert [path.parent.name for path in out.rglob("block-*")] == ["train"]
-    monkeypatch.setattr(TrainCrops, "__call__", None)  # not called again
-    assert main(wanted) == 0
+    kept = shutil.copytree(out / "unfinished", tmp_path / "kept")
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "embed_videos", embed)
+        patch.setattr(TrainCrops, "__call__", None)  # not called again
+        assert main(wanted) == 0
     assert capsys.readouterr().out == whole
     assert sorted(path.name for path in out.iterdir()) == ["results.jsonl", "test.npz", "train.npz"]
+    shutil.copytree(kept, out / "unfinished")  # killed after the results were stored
+    monkeypatch.setattr(evaluation, "evaluate", None)
+    assert main(wanted) == 0
+    assert capsys.readouterr().out == whole
+    assert len(read_results(out / "results.jsonl")) == 2
+    assert not (out / "unfinished").exists()
 
 
 def in_splits(data: Path, folder: Path, names: Sequence[str]) -> list[str]:

@@ -103,14 +103,16 @@ def _evaluate(
 
     if config.split:
         _LOG.info("split %s", config.split)
-    if config.out is not None and reuse:
-        known = evaluation_results.known_accuracies(facts, config=config, checkpoint=checkpoint)
-        if known is not None:
-            _LOG.info("taken from %s", config.out / "results.jsonl")
-            return known
     unfinished = config.out and evaluation_results.unfinished_folder(
         facts, config=config, checkpoint=checkpoint
     )
+    # What is unfinished may have been stored just before the end.
+    if config.out is not None and unfinished and (reuse or unfinished.exists()):
+        known = evaluation_results.known_accuracies(facts, config=config, checkpoint=checkpoint)
+        if known is not None:
+            _LOG.info("taken from %s", config.out / "results.jsonl")
+            evaluation_results.remove(unfinished)
+            return known
     with jax.default_device(backbone.device):
         found = evaluation.evaluate(
             backbone,

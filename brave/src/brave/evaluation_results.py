@@ -20,6 +20,7 @@ from ssvideo_core.evaluate.intervals import bootstrap_interval
 from ssvideo_core.feature_writer import software
 from ssvideo_core.features import clip_to_json
 from ssvideo_core.files import replacing
+from ssvideo_core.formats.tfrecord import find_shards
 from ssvideo_core.methods import PublishedWeights
 from ssvideo_core.results import (
     Key,
@@ -68,15 +69,21 @@ def store(
 def unfinished_folder(
     facts: Facts, *, config: EvaluateVideoEmbeddings, checkpoint: Checkpoint
 ) -> Path:
-    """Where --out has the features of an evaluation on its way, for this one alone."""
+    """Where --out has the features of an evaluation on its way, for this one alone.
+
+    Also for these files as they are, this version of JAX and this kind of device.
+    """
     assert config.out is not None, "the caller asks"
-    decisive = [_provenance(facts, config, checkpoint).digest, jax.__version__]
+    shards = find_shards([*config.train_dataset_shards, *config.test_dataset_shards])
+    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in shards]
+    digest = _provenance(facts, config, checkpoint).digest
+    decisive = [digest, files, jax.__version__, config.device or jax.default_backend()]
     return config.out / "unfinished" / hashlib.sha256(canonical_json(decisive).encode()).hexdigest()
 
 
 def remove(unfinished: Path) -> None:
     """Remove what `unfinished_folder` named, and the folder around it unless others are there."""
-    shutil.rmtree(unfinished)
+    shutil.rmtree(unfinished, ignore_errors=True)
     with suppress(OSError):
         unfinished.parent.rmdir()
 
