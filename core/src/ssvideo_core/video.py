@@ -62,10 +62,10 @@ def read_views(path: Path, info: VideoInfo, views: Sequence[View]) -> list[Clip]
         if pictures.wanted and info.pts is not None:
             _read_sought(container, path, info, pictures, fresh=not spans)
         elif pictures.wanted and not spans:
-            _read_forwards(container, video_stream(container, path), path, info, pictures)
+            _read_forwards(container, path, info, pictures)
     if pictures.wanted:
         with open_container(path) as container:
-            _read_forwards(container, video_stream(container, path), path, info, pictures)
+            _read_forwards(container, path, info, pictures)
     clips = []
     for view, frames in zip(views, pictures.frames, strict=True):
         sound, missing = (None, 0) if view.sound is None else next(sounds)
@@ -194,7 +194,8 @@ def _read_sought(
                 container.seek(int(info.pts[numbers[0]]), stream=stream)
             fresh = False
             stretch = _without_gaps(numbers, info.pts, stream)
-            _read_forwards(container, stream, path, info, pictures, last=stretch[-1])
+            numbered = _numbered(container, stream, path, info, pictures)
+            _read_stretch(numbered, path, pictures, last=stretch[-1])
             numbers = numbers[len(stretch) :]
 
 
@@ -211,34 +212,45 @@ def _without_gaps(
 
 
 def _read_forwards(
-    container: InputContainer,
-    stream: VideoStream,
-    path: Path,
-    info: VideoInfo,
-    pictures: _Pictures,
-    *,
-    last: int | None = None,
+    container: InputContainer, path: Path, info: VideoInfo, pictures: _Pictures
 ) -> None:
-    """Decode forwards until no frame is wanted, or beyond frame `last`.
-
-    Raises DecodeError when the video ends before.
-    """
-    context = stream.codec_context
-    wanted_pts: set[int] = set()
-    if info.pts is not None and context.codec.canonical_name in _SKIPPABLE:
-        wanted_pts = set(info.pts[list(pictures.wanted)].tolist())
-    for count, frame in enumerate(_frames(container, stream, path, wanted_pts)):
-        if count == 0 and last is not None and frame.pict_type != PictureType.I:
-            raise DecodeError(f"{path}: decoding does not begin with a whole picture")
-        number = count if info.pts is None else _number(frame, info.pts, path)
+    """Decode forwards until no frame is wanted. Raises DecodeError when the video ends before."""
+    for number, frame in _numbered(container, video_stream(container, path), path, info, pictures):
         if number in pictures.wanted:
             pictures.put(number, frame)
-        if not pictures.wanted or (last is not None and number >= last):
-            return
+            if not pictures.wanted:
+                return
     raise DecodeError(
         f"{path}: frame {min(pictures.wanted)} is wanted, but the video ends before it; "
         f"{info.num_frames} frames were expected"
     )
+
+
+def _read_stretch(
+    numbered: Iterator[tuple[int, VideoFrame]], path: Path, pictures: _Pictures, *, last: int
+) -> None:
+    """Take wanted frames up to `last`. Raises DecodeError for a start that is not whole."""
+    for count, (number, frame) in enumerate(numbered):
+        if count == 0 and frame.pict_type != PictureType.I:
+            raise DecodeError(f"{path}: decoding does not begin with a whole picture")
+        if number in pictures.wanted:
+            pictures.put(number, frame)
+        if number >= last:
+            return
+
+
+def _numbered(
+    container: InputContainer, stream: VideoStream, path: Path, info: VideoInfo, pictures: _Pictures
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Decoded frames with their numbers; some that are not wanted may be left out.
+
+    Without times, frames are counted, so the container must be at its beginning.
+    """
+    wanted_pts: set[int] = set()
+    if info.pts is not None and stream.codec_context.codec.canonical_name in _SKIPPABLE:
+        wanted_pts = set(info.pts[list(pictures.wanted)].tolist())
+    for count, frame in enumerate(_frames(container, stream, path, wanted_pts)):
+        yield count if info.pts is None else _number(frame, info.pts, path), frame
 
 
 def _frames(
