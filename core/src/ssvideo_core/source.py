@@ -124,9 +124,10 @@ def _open_folder(path: Path, index: VideoIndex | None) -> FoundVideos:
 
 def _with_official_ids(open_frames: Callable[..., FoundVideos]) -> FoundVideos:
     source = open_frames()
-    names = {source.entry(index).video_id for index in range(len(source))}
+    ids = {f"{source.entry(index).video_id}.avi" for index in range(len(source))}
     for dataset in OFFICIAL_COUNTS:
-        if names and {f"{name}.avi" for name in names} <= {*official_videos(dataset)}:
-            source = open_frames(ending=".avi")
-            source.notices.append(f"ids end with .avi, as in the official lists of {dataset}")
+        if ids and ids.issubset(official_videos(dataset)):
+            renamed = open_frames(ending=".avi")
+            renamed.notices.append(f"ids end with .avi, as in the official lists of {dataset}")
+            return renamed
     return source
