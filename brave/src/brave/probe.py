@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from ssvideo_core.checkpoint_files import is_complete, newest_first
+from ssvideo_core.checkpoint_files import CHECKPOINTS, is_complete, newest_first
 from ssvideo_core.checkpoints import load_checkpoint
 from ssvideo_core.config import to_json
 from ssvideo_core.errors import ConfigError, DataError
@@ -177,6 +177,6 @@ def probed_steps(folder: Path) -> set[int]:
 
 def _left(folder: Path, done: Collection[int]) -> Iterator[tuple[int, Path]]:
     """The complete checkpoints of steps that are not done, oldest first."""
-    for step, path in reversed(newest_first(folder / "checkpoints")):
+    for step, path in reversed(newest_first(folder / CHECKPOINTS)):
         if step not in done and is_complete(path):
             yield step, path

@@ -229,6 +229,7 @@ def run_training(
         trainer,
         _exactly(made, left),
         place=place,
+        steps=total,
         num_samples=num_samples,
         settings=settings,
         processes=due,

@@ -22,6 +22,7 @@ _LOG = logging.getLogger(__name__)
 
 VERSION = 1
 MANIFEST = "manifest.json"
+CHECKPOINTS = "checkpoints"  # the folder of a run that holds them
 # While a checkpoint takes the place of a complete one of its step, that one has the longer name.
 _NAME = re.compile(r"ckpt-(\d{8,})(\.replaced)?")
 
@@ -67,7 +68,7 @@ def locate_checkpoint(path: Path) -> Path:
     """
     if (path / MANIFEST).is_file():
         return path
-    for root in (path, path / "checkpoints"):
+    for root in (path, path / CHECKPOINTS):
         if found := newest_checkpoint(root):
             return found
         if damaged := newest_first(root):

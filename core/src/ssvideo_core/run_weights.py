@@ -10,11 +10,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssvideo_core.checkpoint_files import locate_checkpoint
+from ssvideo_core.checkpoint_files import CHECKPOINTS, locate_checkpoint
 from ssvideo_core.methods import PublishedWeights
 from ssvideo_core.weights.locate import ENCODER_FILE
 
-CHECKPOINTS = "checkpoints"  # the folder of a run that holds them
 # What a run's network was before its first step: of pre-training, of fine-tuning.
 UNTRAINED_FILE, START_FILE = "encoder-untrained.safetensors", "encoder-start.safetensors"
 

@@ -17,7 +17,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
 
-from ssvideo_core.batches import BadVideos, Position, steps_per_epoch
+from ssvideo_core.batches import BadVideos, Position
+from ssvideo_core.checkpoint_files import CHECKPOINTS
 from ssvideo_core.errors import EXIT_OK, EXIT_REQUEUE, ConfigError
 from ssvideo_core.interruption import Interruption, requeue
 from ssvideo_core.metrics import LossWatch, MetricsLog, TrainingProgress
@@ -47,7 +48,7 @@ class RunSettings:
 
     @property
     def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
+        return self.folder / CHECKPOINTS
 
 
 @dataclass(frozen=True)
@@ -133,25 +134,21 @@ def run_loop(
     batches: Batches,
     *,
     place: Place,
+    steps: int,
     num_samples: int,
     settings: RunSettings,
     processes: Processes,
     mean: Callable[[Mapping[str, Any]], dict[str, float]],
     save: Callable[[Place, bool], None],
     interruption: Interruption,
-    steps: int | None = None,
 ) -> int:
     """All steps that are left; returns EXIT_OK, or EXIT_REQUEUE after a signal and its checkpoint.
 
-    batches: closed at the end. mean: over all processes, of what
-    `Trainer.step` returned. save: writes a checkpoint, for good if its second argument is true.
-    steps: of the whole run, those before `place` among them; None: as many as settings.epochs have,
-    which is another number where earlier steps had batches of another size.
+    batches: closed at the end. steps: of the whole run, those before `place` among them.
+    mean: over all processes, of what `Trainer.step` returned. save: writes a checkpoint, for good
+    if its second argument is true.
     Raises DataError when too many videos are bad, and for a loss that stays NaN or infinite.
     """
-    global_batch_size = settings.batch_size * processes.world_size
-    if steps is None:
-        steps = int(settings.epochs * steps_per_epoch(num_samples, global_batch_size))
     bad = BadVideos(settings.folder / "bad-videos.jsonl", num_samples)
     progress = TrainingProgress(steps, step=place.step, enabled=processes.is_main)
     losses = LossWatch(place.step)

@@ -88,13 +88,13 @@ def run_training(
         trainer,
         to_device_ahead(made, process.device),
         place=place,
+        steps=place.step + left,
         num_samples=num_samples,
         settings=settings,
         processes=process,
         mean=lambda values: mean_over(values, process),
         save=save,
         interruption=interruption,
-        steps=place.step + left,
     )
 
 

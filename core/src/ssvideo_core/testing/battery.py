@@ -29,6 +29,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ssvideo_core.checkpoint_files import CHECKPOINTS
 from ssvideo_core.checkpoints import Saved, load_checkpoint, locate_checkpoint, newest_checkpoint
 from ssvideo_core.errors import EXIT_REQUEUE
 from ssvideo_core.randomness import generator
@@ -121,7 +122,7 @@ def check_signal(command: TrainingCommand, tmp_path: Path) -> None:
             f"0 it may have been over: give it more steps): {' '.join(command(out))}\n{printed}"
         )
     for run in _run_folders(out):
-        if newest_checkpoint(run / "checkpoints") is None:
+        if newest_checkpoint(run / CHECKPOINTS) is None:
             raise AssertionError(f"after SIGTERM there is no complete checkpoint in {run}")
     if _steps(out) == _steps(expected):
         raise AssertionError(
