@@ -7,6 +7,8 @@ import logging
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssvideo_core.config import parse
@@ -18,7 +20,7 @@ from brave.config import TEST_SHORT_SIDE, EvaluateVideoEmbeddings
 if TYPE_CHECKING:
     from brave.checkpoints import Checkpoint
     from brave.encoders import NarrowBackbone
-    from brave.evaluation import Facts
+    from brave.evaluation import Evaluation, Facts
     from brave.records import LabelledVideos
 
 PROG = "brave.evaluate_video_embeddings"
@@ -96,25 +98,44 @@ def _evaluate(
     earlier run has stored those of the same everything; the features of each of several splits have
     a folder of their own.
     """
-    import jax
-    from ssvideo_core.progress import ProgressLines
-
-    from brave import evaluation, evaluation_results
+    from brave import evaluation_results
 
     if config.split:
         _LOG.info("split %s", config.split)
-    unfinished = config.out and evaluation_results.unfinished_folder(
-        facts, config=config, checkpoint=checkpoint
-    )
-    # What is unfinished may have been stored just before the end.
-    if config.out is not None and unfinished and (reuse or unfinished.exists()):
+    compute = partial(_compute, config, train, test, facts, backbone)
+    if config.out is None:
+        return compute(unfinished=None).ranks.accuracies
+    unfinished = evaluation_results.unfinished_folder(facts, config=config, checkpoint=checkpoint)
+    known = None
+    if reuse or unfinished.exists():  # it may have been stored just before the end
         known = evaluation_results.known_accuracies(facts, config=config, checkpoint=checkpoint)
-        if known is not None:
-            _LOG.info("taken from %s", config.out / "results.jsonl")
-            evaluation_results.remove(unfinished)
-            return known
+    if known is None:
+        found = compute(unfinished=unfinished)
+        folder = config.out / f"split_{config.split}" if reuse else config.out
+        evaluation_results.store(folder, found, config=config, checkpoint=checkpoint)
+        known = found.ranks.accuracies
+    else:
+        _LOG.info("taken from %s", config.out / "results.jsonl")
+    evaluation_results.remove(unfinished)
+    return known
+
+
+def _compute(
+    config: EvaluateVideoEmbeddings,
+    train: LabelledVideos,
+    test: LabelledVideos,
+    facts: Facts,
+    backbone: NarrowBackbone,
+    *,
+    unfinished: Path | None,
+) -> Evaluation:
+    import jax
+    from ssvideo_core.progress import ProgressLines
+
+    from brave import evaluation
+
     with jax.default_device(backbone.device):
-        found = evaluation.evaluate(
+        return evaluation.evaluate(
             backbone,
             train,
             test,
@@ -130,11 +151,6 @@ def _evaluate(
             progress=ProgressLines(),
             unfinished=unfinished,
         )
-    if config.out is not None and unfinished is not None:
-        folder = config.out / f"split_{config.split}" if reuse else config.out
-        evaluation_results.store(folder, found, config=config, checkpoint=checkpoint)
-        evaluation_results.remove(unfinished)
-    return found.ranks.accuracies
 
 
 def _check(config: EvaluateVideoEmbeddings) -> None:
